@@ -1,0 +1,274 @@
+"""Every exception that this library raises, in one family.
+
+    DockerError
+    ├── DaemonUnreachableError(ConnectionError)   nothing that speaks the Engine API answers at the endpoint
+    ├── APIError                                  the daemon said that it failed: by status, or inside a stream
+    │   ├── InvalidParameterError  400
+    │   ├── UnauthorizedError      401
+    │   ├── ForbiddenError         403
+    │   ├── NotFoundError          404
+    │   ├── ConflictError          409
+    │   ├── RateLimitedError       429, or "toomanyrequests" in any answer
+    │   ├── NoSpaceError           "no space left on device" in any answer
+    │   └── ServerError            5xx
+    ├── StreamInterruptedError(ConnectionError)   the answer ended before its end
+    │   └── StreamStalledError(TimeoutError)      nothing moved for `idle_timeout` seconds
+    ├── FrameDecodeError(ValueError)              not JSON, or over a size limit
+    ├── ArchiveError                              not a whole tar, or the daemon wrote an error into it
+    │   └── ArchiveFileError(OSError)             the local file behind `to=` or `source` failed
+    ├── UnsupportedAPIVersionError                raised before anything is sent
+    ├── InvalidReferenceError(ValueError)         raised at the call, before anything is sent
+    ├── ServiceClosedError(RuntimeError)          the service was used after `aclose()`
+    └── ConfigError(ValueError)                   the endpoint or a configuration file makes no sense
+
+The same class is raised whether the daemon reported a failure by status or in the middle of a stream.
+The original exception, where there is one, is `__cause__`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+__all__ = [
+    "APIError",
+    "ArchiveError",
+    "ArchiveFileError",
+    "ConfigError",
+    "ConflictError",
+    "DaemonUnreachableError",
+    "DockerError",
+    "ForbiddenError",
+    "FrameDecodeError",
+    "InvalidParameterError",
+    "InvalidReferenceError",
+    "NoSpaceError",
+    "NotFoundError",
+    "RateLimitedError",
+    "ServerError",
+    "ServiceClosedError",
+    "StreamInterruptedError",
+    "StreamStalledError",
+    "UnauthorizedError",
+    "UnsupportedAPIVersionError",
+]
+
+
+class DockerError(Exception):
+    """The root: `except DockerError` catches whatever this library raises.
+
+    `message` says what happened. `operation` ("pull docker.io/library/alpine:3.20") and `endpoint`
+    ("unix:///var/run/docker.sock") say where, and are None for an error that no operation met.
+    """
+
+    def __init__(self, message: str, *, operation: str | None = None, endpoint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.operation = operation
+        self.endpoint = endpoint
+
+    def __str__(self) -> str:
+        """Say the operation, what happened and where, each once."""
+        text = f"{self.operation}: {self.message}" if self.operation else self.message
+        where = ", ".join(self._where())
+        return f"{text} ({where})" if where else text
+
+    def _where(self) -> list[str]:
+        return [f"at {self.endpoint}"] if self.endpoint else []
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The default calls cls(*args), which cannot carry keyword-only arguments: errors cross process borders.
+        return _restore, (type(self), self.args, self._state())
+
+    def _state(self) -> dict[str, Any]:
+        return dict(self.__dict__)
+
+
+def _restore(cls: type[DockerError], args: tuple[Any, ...], state: dict[str, Any]) -> DockerError:
+    error = cls.__new__(cls)
+    error.args = args
+    for name, value in state.items():
+        setattr(error, name, value)
+    return error
+
+
+class DaemonUnreachableError(DockerError, ConnectionError):
+    """Nothing that speaks the Engine API answers at the endpoint."""
+
+
+class APIError(DockerError):
+    """The daemon answered that it failed.
+
+    `status` is the HTTP status, or the `code` of an error frame; None where a frame named none.
+    `method` and `path` name the endpoint of the Engine API, without the version.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        method: str | None = None,
+        path: str | None = None,
+        operation: str | None = None,
+        endpoint: str | None = None,
+    ) -> None:
+        super().__init__(message, operation=operation, endpoint=endpoint)
+        self.status = status
+        self.method = method
+        self.path = path
+
+    def _where(self) -> list[str]:
+        where = [f"{self.method} {self.path}"] if self.method and self.path else []
+        if self.status is not None:
+            where.append(f"status {self.status}")
+        return where + super()._where()
+
+
+class InvalidParameterError(APIError):
+    """The daemon refused a parameter (400)."""
+
+
+class UnauthorizedError(APIError):
+    """Credentials are missing or refused (401)."""
+
+
+class ForbiddenError(APIError):
+    """The credentials do not permit this (403)."""
+
+
+class NotFoundError(APIError):
+    """No such image, tag or endpoint (404)."""
+
+
+class ConflictError(APIError):
+    """The image is in use, or the name is taken (409)."""
+
+
+class RateLimitedError(APIError):
+    """The registry asks to slow down (429, or "toomanyrequests" in any answer)."""
+
+
+class NoSpaceError(APIError):
+    """The disk of the daemon or of the registry is full."""
+
+
+class ServerError(APIError):
+    """The daemon or the registry failed (5xx), or said in a stream that it failed without saying how."""
+
+
+class StreamInterruptedError(DockerError, ConnectionError):
+    """The answer ended before its end: the connection was cut, or the daemon stopped in mid-answer."""
+
+
+class StreamStalledError(StreamInterruptedError, TimeoutError):
+    """Nothing was sent or received for `idle_timeout` seconds."""
+
+
+class FrameDecodeError(DockerError, ValueError):
+    """The daemon sent something that is not the JSON it should be, or that is over a size limit."""
+
+
+class ArchiveError(DockerError):
+    """The archive is not a whole tar, or the daemon wrote an error document into it."""
+
+
+class ArchiveFileError(ArchiveError, OSError):
+    """The local file that an archive is read from or written to failed; `errno` and `filename` say how and which."""
+
+    @classmethod
+    def of(cls, cause: OSError, message: str) -> ArchiveFileError:
+        """Wrap `cause`, keeping its errno and file name, so that `except OSError` code reads it as before."""
+        error = cls(f"{message}: {cause.strerror or cause}")
+        error.errno = cause.errno
+        error.strerror = cause.strerror
+        error.filename = cause.filename
+        return error
+
+    def _state(self) -> dict[str, Any]:
+        # OSError keeps these outside of __dict__.
+        return super()._state() | {"errno": self.errno, "strerror": self.strerror, "filename": self.filename}
+
+
+class UnsupportedAPIVersionError(DockerError):
+    """`feature` needs API version `required`; this daemon and client speak `actual`."""
+
+    def __init__(
+        self,
+        feature: str,
+        *,
+        required: str,
+        actual: str,
+        operation: str | None = None,
+        endpoint: str | None = None,
+    ) -> None:
+        super().__init__(
+            f"{feature} needs Engine API {required}, but this connection speaks {actual}",
+            operation=operation,
+            endpoint=endpoint,
+        )
+        self.feature = feature
+        self.required = required
+        self.actual = actual
+
+
+class InvalidReferenceError(DockerError, ValueError):
+    """Not the name of an image, by the grammar of Docker's references."""
+
+
+class ServiceClosedError(DockerError, RuntimeError):
+    """The service was used after `aclose()`, or from another event loop than the one it was opened in."""
+
+
+class ConfigError(DockerError, ValueError):
+    """The endpoint or a configuration file makes no sense."""
+
+
+_BY_STATUS: dict[int, type[APIError]] = {
+    400: InvalidParameterError,
+    401: UnauthorizedError,
+    403: ForbiddenError,
+    404: NotFoundError,
+    409: ConflictError,
+    429: RateLimitedError,
+    507: NoSpaceError,
+}
+
+# The daemon passes on what registries and file systems told it as text: with status 500, or in a frame
+# without a code. Texts in the order of their weight: a message can hold several of them.
+_BY_TEXT: tuple[tuple[re.Pattern[str], type[APIError]], ...] = (
+    (re.compile(r"toomanyrequests|too many requests|rate limit", re.IGNORECASE), RateLimitedError),
+    (re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE), NoSpaceError),
+    (
+        re.compile(
+            r"unauthorized|authentication required|no basic auth credentials|authorization failed"
+            r"|incorrect username or password|\b401\b",
+            re.IGNORECASE,
+        ),
+        UnauthorizedError,
+    ),
+    (
+        re.compile(
+            r"manifest unknown|name unknown|repository name not known|no such image|does not exist"
+            r"|manifest for \S+ not found|: not found$|\bblob unknown\b|reference does not exist",
+            re.IGNORECASE,
+        ),
+        NotFoundError,
+    ),
+    (re.compile(r"\bdenied\b|forbidden", re.IGNORECASE), ForbiddenError),
+)
+
+
+def api_error_class(status: int | None, message: str) -> type[APIError]:
+    """Choose the class for what the daemon said: by its status if that is telling, by its text if not."""
+    for pattern, cls in _BY_TEXT[:2]:  # true whatever the status: old daemons send them with 500, some with 400 or 404
+        if pattern.search(message):
+            return cls
+    if status is not None and status in _BY_STATUS:
+        return _BY_STATUS[status]
+    if status is None or status >= 500:
+        for pattern, cls in _BY_TEXT[2:]:
+            if pattern.search(message):
+                return cls
+        return ServerError
+    return APIError
