@@ -2,7 +2,7 @@
 
     DockerError
     ├── DaemonUnreachableError(ConnectionError)   nothing that speaks the Engine API answers at the endpoint
-    ├── APIError                                  the daemon said that it failed: by status, or inside a stream
+    ├── APIError                                  the daemon said that it failed: by status or in a stream
     │   ├── InvalidParameterError  400
     │   ├── UnauthorizedError      401
     │   ├── ForbiddenError         403
@@ -18,6 +18,7 @@
     │   └── ArchiveFileError(OSError)             the local file behind `to=` or `source` failed
     ├── UnsupportedAPIVersionError                raised before anything is sent
     ├── InvalidReferenceError(ValueError)         raised at the call, before anything is sent
+    ├── InvalidPlatformError(ValueError)          likewise
     ├── ServiceClosedError(RuntimeError)          the service was used after `aclose()`
     └── ConfigError(ValueError)                   the endpoint or a configuration file makes no sense
 
@@ -41,6 +42,7 @@ __all__ = [
     "ForbiddenError",
     "FrameDecodeError",
     "InvalidParameterError",
+    "InvalidPlatformError",
     "InvalidReferenceError",
     "NoSpaceError",
     "NotFoundError",
@@ -77,7 +79,7 @@ class DockerError(Exception):
         return [f"at {self.endpoint}"] if self.endpoint else []
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The default calls cls(*args), which cannot carry keyword-only arguments: errors cross process borders.
+        # Errors cross process borders; the default, cls(*args), cannot carry keyword-only arguments.
         return _restore, (type(self), self.args, self._state())
 
     def _state(self) -> dict[str, Any]:
@@ -174,7 +176,7 @@ class ArchiveError(DockerError):
 
 
 class ArchiveFileError(ArchiveError, OSError):
-    """The local file that an archive is read from or written to failed; `errno` and `filename` say how and which."""
+    """The local file that an archive is read from or written to failed; see `errno` and `filename`."""
 
     @classmethod
     def of(cls, cause: OSError, message: str) -> ArchiveFileError:
@@ -214,6 +216,10 @@ class UnsupportedAPIVersionError(DockerError):
 
 class InvalidReferenceError(DockerError, ValueError):
     """Not the name of an image, by the grammar of Docker's references."""
+
+
+class InvalidPlatformError(DockerError, ValueError):
+    """Not a platform such as linux/amd64 or linux/arm64/v8."""
 
 
 class ServiceClosedError(DockerError, RuntimeError):

@@ -1,0 +1,118 @@
+"""What error answers, and the exceptions of aiohttp and of the operating system, mean in our own errors."""
+
+from __future__ import annotations
+
+import errno
+import re
+import stat
+from pathlib import Path
+
+import aiohttp
+import msgspec
+
+from .endpoint import Endpoint
+from .errors import (
+    ConfigError,
+    DaemonUnreachableError,
+    DockerError,
+    StreamInterruptedError,
+    StreamStalledError,
+    UnsupportedAPIVersionError,
+)
+
+__all__ = ["read_error", "translate", "version_refused"]
+
+_VERSION_REFUSED = re.compile(
+    r"client version (?P<ours>[0-9.]+) is too (?:old|new)\."
+    r" (?:Minimum|Maximum) supported API version is (?P<theirs>[0-9.]+)"
+)
+
+
+class _ErrorDetail(msgspec.Struct):
+    message: str | None = None
+
+
+class _ErrorDocument(msgspec.Struct):
+    """The body of an error answer: an error document of the API, or one frame of a stream that failed at once.
+
+    `response` is Podman's: the status that it means where it sends 500.
+    """
+
+    message: str | None = None
+    cause: str | None = None
+    response: int | None = None
+    error: str | None = None
+    error_detail: _ErrorDetail | None = msgspec.field(default=None, name="errorDetail")
+
+
+def read_error(status: int, reason: str | None, body: bytes) -> tuple[int, str]:
+    """Return the status and the message of an error answer, whatever form its body has."""
+    try:
+        document = msgspec.json.decode(body, type=_ErrorDocument)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        message = body.decode("utf-8", "replace").strip()
+    else:
+        detail = document.error_detail.message if document.error_detail else None
+        message = (document.message or detail or document.error or document.cause or "").strip()
+        # Podman answers 500 with "response": 404 to a save of a missing image.
+        if document.response is not None and 400 <= document.response <= 599:
+            status = document.response
+    return status, message or reason or "the daemon gave no reason"
+
+
+def version_refused(message: str) -> UnsupportedAPIVersionError | None:
+    """Recognise the daemon's answer to a request in an API version that it does not speak."""
+    if match := _VERSION_REFUSED.search(message):
+        return UnsupportedAPIVersionError("this daemon", required=match["theirs"], actual=match["ours"])
+    return None
+
+
+def translate(
+    error: Exception, endpoint: Endpoint, *, answered: bool, idle: float | None, connect: float | None
+) -> DockerError | None:
+    """Make ours of what a request (`answered` false) or the reading of its answer raised.
+
+    Returns None for what neither the network nor the daemon can cause: that is a bug, to be seen as it is.
+    `idle` and `connect` are the time limits in seconds, for the message.
+    """
+    origin = "" if endpoint.source == "argument" else f" (endpoint from {endpoint.source})"
+    match error:
+        case aiohttp.SocketTimeoutError():
+            return StreamStalledError(f"the daemon sent nothing for {idle} s")
+        case aiohttp.ConnectionTimeoutError():
+            return DaemonUnreachableError(f"cannot connect{origin}: no connection within {connect} s")
+        case aiohttp.ClientConnectorError():
+            return DaemonUnreachableError(f"cannot connect{origin}: {_why_unreachable(error, endpoint)}")
+        case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
+            return ConfigError(f"not an address: {error}")
+        case aiohttp.ClientResponseError():
+            return DaemonUnreachableError(f"what answers there{origin} does not speak HTTP: {error.message}")
+        case aiohttp.ClientError() | OSError() | EOFError():
+            when = "in mid-answer" if answered else "before it answered"
+            reason = str(error) or type(error).__name__
+            return StreamInterruptedError(f"the connection to the daemon ended {when}: {reason}")
+        case _:
+            return None
+
+
+def _why_unreachable(error: aiohttp.ClientConnectorError, endpoint: Endpoint) -> str:
+    if endpoint.scheme != "unix":
+        return str(error)
+    match error.errno:
+        case errno.ENOENT:
+            return "there is no such socket; is the daemon running?"
+        case errno.EACCES | errno.EPERM:
+            return "permission denied; is this user in the group that owns the socket?"
+        case errno.ECONNREFUSED if not _is_socket(endpoint.socket_path):
+            return "this file is not a socket"
+        case errno.ECONNREFUSED:
+            return "nothing listens on this socket; is the daemon running?"
+        case _:
+            return error.os_error.strerror or str(error.os_error)
+
+
+def _is_socket(path: str) -> bool:
+    try:
+        return stat.S_ISSOCK(Path(path).stat().st_mode)
+    except OSError:
+        return True

@@ -1,0 +1,52 @@
+"""Query parameters in the Engine's forms: booleans, filters, platforms, names. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeAlias
+from urllib.parse import quote
+
+import msgspec
+
+from .models import Platform
+
+__all__ = ["FilterValue", "Filters", "Query", "encode_filters", "encode_platforms", "flags", "path_segment"]
+
+Query: TypeAlias = tuple[tuple[str, str], ...]
+
+FilterValue: TypeAlias = "bool | int | str | Sequence[bool | int | str] | Mapping[str, str]"
+Filters: TypeAlias = "Mapping[str, FilterValue]"
+
+
+def path_segment(name: str) -> str:
+    """Quote a validated image name for the path, where the Engine takes `/`, `:` and `@` as they are."""
+    return quote(name, safe="/:@")
+
+
+def flags(**values: bool | None) -> Query:
+    """Encode the flags that are set; what is None or False is the Engine's default and is left out."""
+    return tuple((name.replace("_", "-"), "true") for name, value in values.items() if value)
+
+
+def encode_filters(filters: Filters) -> str:
+    """Encode filters as the Engine wants them: a JSON object of lists of strings.
+
+    A mapping value (`{"label": {"key": "value"}}`) becomes `key=value` strings. Unknown names are the
+    daemon's to refuse.
+    """
+    return msgspec.json.encode({name: _filter_values(value) for name, value in filters.items()}).decode()
+
+
+def _filter_values(value: FilterValue) -> list[str]:
+    if isinstance(value, bool):
+        return ["true" if value else "false"]
+    if isinstance(value, int | str):
+        return [str(value)]
+    if isinstance(value, Mapping):
+        return [f"{key}={text}" if text else key for key, text in value.items()]
+    return [text for item in value for text in _filter_values(item)]
+
+
+def encode_platforms(platforms: Iterable[Platform], *, name: str = "platform") -> Query:
+    """Encode platforms as JSON objects under a repeated name; only pull takes os/architecture instead."""
+    return tuple((name, msgspec.json.encode(platform).decode()) for platform in platforms)

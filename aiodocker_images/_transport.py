@@ -1,0 +1,421 @@
+"""Requests over aiohttp: sessions, versions, URLs, statuses, and live answers that end in any way they are left.
+
+Two sessions. Safe requests (GET, HEAD) whose answers are read whole share kept-alive connections. Whatever
+streams or changes something opens a connection of its own and closes it after: leaving such an answer early
+must end the daemon's work, which only a closed connection does, and a request that must not be sent twice
+must not meet a connection that the daemon is just closing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import copy
+from collections.abc import AsyncGenerator, Callable, Generator
+from dataclasses import dataclass, field
+from typing import Final, NoReturn, TypeVar
+
+import aiohttp
+import msgspec
+from aiohttp.abc import AbstractStreamWriter
+from yarl import URL
+
+from . import _failures
+from ._archive import ArchiveUpload
+from ._archive import _outlast as outlast
+from ._query import Query
+from ._version import __version__
+from .api_version import APIVersion, negotiated, require
+from .endpoint import Endpoint
+from .errors import (
+    APIError,
+    ConfigError,
+    DaemonUnreachableError,
+    DockerError,
+    FrameDecodeError,
+    ServiceClosedError,
+    StreamInterruptedError,
+    StreamStalledError,
+    api_error_class,
+)
+from .models import Ping
+
+T = TypeVar("T")
+
+MAX_ANSWER: Final = 256 << 20
+"""Bytes of an answer that is read whole; a list of 100,000 images is about 60 MiB."""
+
+MAX_ERROR_BODY: Final = 64 << 10
+"""Bytes that are read of the body of an error answer; a message is far shorter."""
+
+READ_BUFFER: Final = 1 << 20
+"""Bytes that aiohttp buffers of an answer before it stops reading the socket (it lets twice this pass)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One request to the Engine. `operation` ("pull alpine:3.20") is how errors name it.
+
+    `path` is quoted and has no version. `parameters` are those that the table of versions may know.
+    """
+
+    operation: str
+    method: str
+    path: str
+    query: Query = ()
+    headers: dict[str, str] = field(default_factory=dict[str, str], repr=False)  # may carry credentials
+    parameters: tuple[str, ...] = ()
+
+    @property
+    def verb(self) -> str:
+        """The operation without its object: the key into the table of versions."""
+        return self.operation.partition(" ")[0]
+
+
+class _Body(aiohttp.Payload):
+    """A request body that takes its chunks from an upload, remembers what failed, and can be waited for."""
+
+    def __init__(self, upload: ArchiveUpload, *, idle_timeout: float | None, on_failure: Callable[[], None]) -> None:
+        super().__init__(upload, content_type="application/x-tar")
+        self._size = upload.size  # known: sent as Content-Length; None: in HTTP chunks
+        self._upload = upload
+        self._idle_timeout = idle_timeout
+        self._on_failure = on_failure
+        self._transport: asyncio.WriteTransport | None = None
+        self._settled: asyncio.Future[None] | None = None
+        self.failure: Exception | None = None
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:  # noqa: ARG002 - aiohttp's signature
+        raise TypeError("an upload is read once, by the connection")
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        await self.write_with_length(writer, None)
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:  # noqa: ARG002 - the upload ends at its size by itself
+        self._settled = asyncio.get_running_loop().create_future()
+        transport = getattr(writer, "transport", None)  # in the abstract class only since aiohttp 3.14
+        self._transport = transport if isinstance(transport, asyncio.WriteTransport) else None
+        try:
+            async with contextlib.aclosing(self._upload.chunks()) as chunks:
+                await self._pump(chunks, writer)
+        finally:
+            self._settled.set_result(None)
+
+    async def _pump(self, chunks: AsyncGenerator[bytes, None], writer: AbstractStreamWriter) -> None:
+        while True:
+            try:
+                chunk = await anext(chunks, None)
+            except Exception as error:
+                self._fail(error)
+                raise
+            if chunk is None:
+                return
+            try:
+                async with asyncio.timeout(self._idle_timeout):
+                    await writer.write(chunk)
+            except TimeoutError as error:
+                if error.errno is None:  # ETIMEDOUT of a TCP connection is a TimeoutError, too
+                    self._fail(StreamStalledError(f"the daemon took nothing for {self._idle_timeout:g} s"))
+                raise
+
+    def _fail(self, failure: Exception) -> None:
+        self.failure = failure
+        # The daemon may have begun to answer and now waits for the rest of the body, as we for the rest of
+        # the answer: without this nobody would ever end it.
+        self._on_failure()
+
+    async def abandon(self) -> None:
+        """Drop the connection with what is still unsent, and wait until the source is let go."""
+        if self._transport is not None:
+            # close() would first try to send what is buffered, to a daemon that may never take it.
+            self._transport.abort()
+        if self._settled is not None:
+            await outlast(self._settled)
+
+
+class Live:
+    """An answer that is being read. Made by `Transport.open`, which also ends it."""
+
+    def __init__(self, transport: Transport, call: Call, upload: ArchiveUpload | None) -> None:
+        self._transport = transport
+        self._call = call
+        self._response: aiohttp.ClientResponse | None = None
+        self._body: _Body | None = None
+        if upload is not None:
+            self._body = _Body(upload, idle_timeout=transport.idle_timeout, on_failure=self.interrupt)
+
+    async def start(self, session: aiohttp.ClientSession, url: URL) -> None:
+        """Send the request and wait for the head of the answer; raise what its status says."""
+        try:
+            response = await session.request(
+                self._call.method, url, data=self._body, headers=self._call.headers, allow_redirects=False
+            )
+        except Exception as error:  # noqa: BLE001 - translated, or raised as it is
+            self._reraise(error, answered=False)
+        self._response = response
+        if response.status >= 300:
+            raise self._transport.refusal(self._call, response, await self._error_body(response))
+
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        """Yield the body as it comes, in pieces of any size; raise if it ends before its end."""
+        if self._response is None:
+            raise RuntimeError("start() comes first")
+        content = self._response.content
+        while True:
+            try:
+                data = await content.readany()
+            except Exception as error:  # noqa: BLE001 - translated, or raised as it is
+                self._reraise(error, answered=True)
+            if not data:
+                return
+            yield data
+
+    def interrupt(self) -> None:
+        """Wake whoever waits for more of this answer."""
+        if self._response is not None:
+            self._response.close()
+
+    async def aclose(self) -> None:
+        """Close the connection, which ends the daemon's work, and let go of the source."""
+        if self._response is not None:
+            self._response.close()
+        if self._body is not None:
+            await self._body.abandon()
+
+    def _reraise(self, error: Exception, *, answered: bool) -> NoReturn:
+        if self._body is not None and self._body.failure is not None:
+            raise self._body.failure
+        raise self._transport.failure(error, answered=answered) from error
+
+    @staticmethod
+    async def _error_body(response: aiohttp.ClientResponse) -> bytes:
+        body = bytearray()
+        # A cut in the middle of an error message leaves what there is of it.
+        with contextlib.suppress(aiohttp.ClientError, OSError):
+            while len(body) < MAX_ERROR_BODY and (data := await response.content.readany()):
+                body += data
+        return bytes(body[:MAX_ERROR_BODY])
+
+
+class Transport:
+    """Requests to one Engine: sessions opened at the first of them, one negotiated version, live answers.
+
+    `max_connections` bounds live streams alone: a control call never queues behind them.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint | None,
+        *,
+        api_version: APIVersion | None,
+        max_connections: int | None,
+        idle_timeout: float | None,
+        connect_timeout: float | None,
+    ) -> None:
+        self._endpoint = endpoint
+        self._pinned = api_version
+        self._version = api_version
+        self._negotiation: asyncio.Task[APIVersion] | None = None
+        self._slots = asyncio.Semaphore(max_connections) if max_connections is not None else None
+        self.idle_timeout = idle_timeout
+        self._timeout = aiohttp.ClientTimeout(
+            total=None, connect=connect_timeout, sock_connect=connect_timeout, sock_read=idle_timeout
+        )
+        self._sessions: dict[bool, aiohttp.ClientSession] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._live: set[Live] = set()
+        self._closed = False
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where requests go; chosen at the first need."""
+        if self._endpoint is None:
+            self._endpoint = Endpoint.resolve()
+        return self._endpoint
+
+    async def aclose(self) -> None:
+        """End what is under way and close every connection. Again is harmless."""
+        self._closed = True
+        for live in tuple(self._live):
+            live.interrupt()
+        sessions, self._sessions = list(self._sessions.values()), {}
+        for session in sessions:
+            await session.close()
+        if self._negotiation is not None:
+            self._negotiation.cancel()
+            await asyncio.wait([self._negotiation])
+
+    async def fetch(self, call: Call, decoder: msgspec.json.Decoder[T]) -> T:
+        """Send a request whose answer is one JSON document, and decode it."""
+        body = await self.fetch_bytes(call)
+        with self.located(call):
+            try:
+                return decoder.decode(body)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+                raise FrameDecodeError(f"the daemon's answer is not what it should be: {error}") from error
+
+    async def fetch_bytes(self, call: Call) -> bytes:
+        """Send a request and return the whole body of its answer."""
+        async with self._exchange(call, None, shared=call.method in ("GET", "HEAD")) as live:
+            body = bytearray()
+            async with contextlib.aclosing(live.chunks()) as chunks:
+                async for chunk in chunks:
+                    body += chunk
+                    if len(body) > MAX_ANSWER:
+                        raise FrameDecodeError(f"the answer is longer than {MAX_ANSWER >> 20} MiB")
+            return bytes(body)
+
+    @contextlib.asynccontextmanager
+    async def open(self, call: Call, upload: ArchiveUpload | None = None) -> AsyncGenerator[Live, None]:
+        """Send a request and give its live answer; leaving the context in any way ends both."""
+        async with (
+            self._slots or contextlib.nullcontext(),
+            self._exchange(call, upload, shared=False) as live,
+        ):
+            yield live
+
+    @contextlib.asynccontextmanager
+    async def _exchange(self, call: Call, upload: ArchiveUpload | None, *, shared: bool) -> AsyncGenerator[Live, None]:
+        live = Live(self, call, upload)
+        with self.located(call):
+            version = await self._negotiated()
+            for parameter in call.parameters:
+                require(call.verb, parameter, version)
+            url = self._url(f"/v{version}{call.path}", call.query)
+            session = self._session(shared=shared)
+            self._live.add(live)
+            try:
+                await live.start(session, url)
+                yield live
+            finally:
+                self._live.discard(live)
+                await live.aclose()
+
+    async def ping(self) -> Ping:
+        """Ask the daemon, outside of any version, what it is."""
+        for method in ("HEAD", "GET"):  # what stands between may refuse HEAD
+            try:
+                session = self._session(shared=True)
+                url = self._url("/_ping", ())
+                async with session.request(method, url, allow_redirects=False) as response:
+                    headers = response.headers
+            except DockerError:
+                raise
+            except Exception as error:
+                raise self.failure(error, answered=False) from error
+            # A daemon in trouble answers with status 500, and with these headers all the same.
+            if version := headers.get("Api-Version"):
+                return Ping(
+                    api_version=version,
+                    os_type=headers.get("Ostype", ""),
+                    experimental=headers.get("Docker-Experimental", "").lower() == "true",
+                    builder_version=headers.get("Builder-Version", ""),
+                    swarm=headers.get("Swarm", ""),
+                    server=headers.get("Server", ""),
+                )
+        raise DaemonUnreachableError(
+            f"what answers there is no Docker Engine: status {response.status} and no Api-Version header"
+        )
+
+    def refusal(self, call: Call, response: aiohttp.ClientResponse, body: bytes) -> DockerError:
+        """Make the exception for an answer with an error status."""
+        status, message = _failures.read_error(response.status, response.reason, body)
+        if error := _failures.version_refused(message):
+            self._version = self._pinned  # another daemon than the one that was asked: ask again next time
+            return error
+        return self.api_error(call, message, status)
+
+    def api_error(self, call: Call, message: str, status: int | None) -> APIError:
+        """Make the exception for what the daemon said about a call, by status or in its stream."""
+        return api_error_class(status, message)(
+            message,
+            status=status,
+            method=call.method,
+            path=call.path,
+            operation=call.operation,
+            endpoint=str(self.endpoint),
+        )
+
+    def failure(self, error: Exception, *, answered: bool) -> DockerError:
+        """Make the exception for what aiohttp or the operating system raised; a bug of ours stays as it is."""
+        if self._closed:
+            return StreamInterruptedError("the service was closed in the middle of it")
+        ours = _failures.translate(
+            error, self.endpoint, answered=answered, idle=self.idle_timeout, connect=self._timeout.connect
+        )
+        if ours is None:
+            raise error
+        if isinstance(ours, DaemonUnreachableError):
+            self._version = self._pinned  # what comes up there next may be another daemon
+        return ours
+
+    async def _negotiated(self) -> APIVersion:
+        """Return the version to speak; concurrent first calls share one ping, and its failure."""
+        if self._version is not None:
+            return self._version
+        if self._negotiation is None or self._negotiation.done():
+            self._session(shared=True)  # refuses here and now if closed
+            self._negotiation = asyncio.create_task(self._negotiate(), name="negotiate the Engine API version")
+            # All callers may have been cancelled when it fails: then nobody else looks at the exception.
+            self._negotiation.add_done_callback(lambda task: task.cancelled() or task.exception())
+        try:
+            return await asyncio.shield(self._negotiation)
+        except DockerError as error:
+            # Each caller gets its own, to be located and raised without the others' tracebacks.
+            raise copy.copy(error) from error.__cause__
+
+    async def _negotiate(self) -> APIVersion:
+        try:
+            answer = (await self.ping()).api_version
+        except asyncio.CancelledError:
+            if self._closed:  # nobody cancelled the callers: what they see is an interruption
+                raise StreamInterruptedError("the service was closed in the middle of it") from None
+            raise
+        try:
+            daemon = APIVersion.parse(answer)
+        except ConfigError as error:
+            message = f"what answers there has no usable Api-Version: {answer[:40]!r}"
+            raise DaemonUnreachableError(message) from error
+        self._version = negotiated(daemon)
+        return self._version
+
+    def _session(self, *, shared: bool) -> aiohttp.ClientSession:
+        loop = asyncio.get_running_loop()
+        if self._closed:
+            raise ServiceClosedError("this service is closed")
+        if self._loop is None:
+            self._loop = loop
+        elif self._loop is not loop:
+            raise ServiceClosedError("this service was opened in another event loop; make one for each loop")
+        if shared not in self._sessions:
+            self._sessions[shared] = aiohttp.ClientSession(
+                connector=self._connector(shared=shared),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=self._timeout,
+                headers={"User-Agent": f"aiodocker-images/{__version__}", "Accept-Encoding": "identity"},
+                auto_decompress=False,
+                read_bufsize=READ_BUFFER,
+            )
+        return self._sessions[shared]
+
+    def _connector(self, *, shared: bool) -> aiohttp.BaseConnector:
+        # limit=0: aiohttp's own default of 100 would queue control calls behind streams.
+        if self.endpoint.scheme == "unix":
+            return aiohttp.UnixConnector(self.endpoint.socket_path, limit=0, force_close=not shared)
+        return aiohttp.TCPConnector(limit=0, force_close=not shared)
+
+    def _url(self, path: str, query: Query) -> URL:
+        # The path is quoted and consists of validated names; encoded=True keeps yarl from quoting it again.
+        url = URL(f"{self.endpoint.base_url.origin()}{path}", encoded=True)
+        return url.with_query(query) if query else url
+
+    @contextlib.contextmanager
+    def located(self, call: Call) -> Generator[None, None, None]:
+        """Say in an error which operation it met, and at which endpoint, unless it says so already."""
+        try:
+            yield
+        except DockerError as error:
+            error.operation = error.operation or call.operation
+            if not isinstance(error, ConfigError):  # which may be about that very endpoint
+                error.endpoint = error.endpoint or str(self.endpoint)
+            raise

@@ -1,0 +1,375 @@
+"""What the Engine answers about images, and what operations return: frozen structs. Pure.
+
+Field names are the API's in snake_case. Unknown fields are ignored. Every field tolerates being absent or
+null, whatever the API promises: daemons of different ages and Podman differ in what they leave out. Tuples,
+mappings, texts and flags are then empty or false; numbers, times and nested structs are None, unless their
+documentation says otherwise.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, Optional, TypeVar, get_type_hints
+
+import msgspec
+from msgspec import field
+
+from .errors import InvalidPlatformError
+
+__all__ = [
+    "Descriptor",
+    "EngineComponent",
+    "EngineVersion",
+    "GraphDriver",
+    "HealthConfig",
+    "ImageConfig",
+    "ImageInspect",
+    "ImageManifest",
+    "ImageManifestData",
+    "ImageMetadata",
+    "ImageSummary",
+    "ImportResult",
+    "LoadResult",
+    "Ping",
+    "Platform",
+    "PullResult",
+    "PushResult",
+    "RemovedImage",
+    "RootFS",
+    "SaveResult",
+]
+
+T = TypeVar("T")
+
+if TYPE_CHECKING:
+    # A field never is null for who reads it, but may be on the wire: Model.__post_init__ stands between.
+    Nullable = Annotated[T, "null becomes the default"]
+    Timestamp = datetime | None
+else:
+    Nullable = Optional
+    # RFC 3339 text with nanoseconds or seconds since the epoch; "", 0 and the year 1 mean unknown.
+    Timestamp = Annotated[Any, "becomes datetime | None"]
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
+    """A frozen struct decoded from an answer of the Engine."""
+
+    def __post_init__(self) -> None:
+        for name, mend in _mends(type(self)):
+            value = getattr(self, name)
+            if value is None or mend is _timestamp:
+                msgspec.structs.force_setattr(self, name, mend(value))
+
+
+@functools.cache
+def _mends(model: type[Model]) -> tuple[tuple[str, Callable[[Any], Any]], ...]:
+    """List the fields whose wire value may differ from the declared one, with what mends it."""
+    hints = get_type_hints(model, include_extras=True)
+    mends: list[tuple[str, Callable[[Any], Any]]] = []
+    for info in msgspec.structs.fields(model):
+        if hints[info.name] is Timestamp:
+            mends.append((info.name, _timestamp))
+        elif info.default_factory is not msgspec.NODEFAULT:
+            mends.append((info.name, functools.partial(_from_factory, info.default_factory)))
+        elif info.default not in (msgspec.NODEFAULT, None):
+            mends.append((info.name, functools.partial(_from_default, info.default)))
+    return tuple(mends)
+
+
+def _from_factory(factory: Callable[[], Any], _null: None) -> object:
+    return factory()
+
+
+def _from_default(default: object, _null: None) -> object:
+    return default
+
+
+def _timestamp(value: object) -> datetime | None:
+    """Convert a time of the Engine; the zero time of Go, an empty text and 0 mean that it is unknown."""
+    if isinstance(value, datetime):
+        return value
+    if not value or not isinstance(value, str | int | float):
+        return None
+    moment = msgspec.convert(value, datetime, strict=False)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return moment if moment.year > 1 else None
+
+
+_PLATFORM = re.compile(r"([A-Za-z0-9_.-]+)/([A-Za-z0-9_.-]+)(?:/([A-Za-z0-9_.-]+))?", re.ASCII)
+
+
+class Platform(
+    Model,
+    frozen=True,
+    kw_only=True,
+    rename={"os_version": "os.version", "os_features": "os.features"},
+    omit_defaults=True,
+):
+    """An operating system and an architecture, such as linux/arm64/v8."""
+
+    os: Nullable[str] = ""
+    architecture: Nullable[str] = ""
+    variant: Nullable[str] = ""
+    os_version: Nullable[str] = ""
+    os_features: Nullable[tuple[str, ...]] = ()
+
+    @classmethod
+    def parse(cls, text: str | Platform) -> Platform:
+        """Read "os/architecture[/variant]"; raise `InvalidPlatformError` for anything else."""
+        if isinstance(text, Platform):
+            return text
+        match = _PLATFORM.fullmatch(text)
+        if match is None:
+            raise InvalidPlatformError(f"{text[:80]!r} is not a platform such as linux/amd64 or linux/arm64/v8")
+        os, architecture, variant = (part.lower() for part in match.groups(default=""))
+        return cls(os=os, architecture=architecture, variant=variant)
+
+    def __str__(self) -> str:
+        return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
+
+
+class Descriptor(Model, frozen=True, kw_only=True, rename="camel"):
+    """Points to a piece of content in a registry or a content store (OCI descriptor). `size` in bytes."""
+
+    media_type: Nullable[str] = ""
+    digest: Nullable[str] = ""
+    size: int | None = None
+    urls: Nullable[tuple[str, ...]] = ()
+    annotations: Nullable[Mapping[str, str]] = field(default_factory=dict[str, str])
+    data: str | None = None
+    platform: Platform | None = None
+    artifact_type: Nullable[str] = ""
+
+
+class ManifestSize(Model, frozen=True, kw_only=True):
+    """Bytes of a manifest: `content` compressed in the content store, `total` with what is unpacked."""
+
+    total: int | None = None
+    content: int | None = None
+
+
+class UnpackedSize(Model, frozen=True, kw_only=True):
+    """Bytes of the unpacked image on disk."""
+
+    unpacked: int | None = None
+
+
+class ImageManifestData(Model, frozen=True, kw_only=True):
+    """What a manifest of the kind "image" says besides; `containers` holds ids of containers that use it."""
+
+    platform: Platform | None = None
+    containers: Nullable[tuple[str, ...]] = ()
+    size: UnpackedSize | None = None
+
+
+class AttestationData(Model, frozen=True, kw_only=True):
+    """The manifest digest that an attestation is for."""
+
+    for_: Nullable[str] = field(default="", name="For")
+
+
+class ImageManifest(Model, frozen=True, kw_only=True):
+    """One manifest of a (multi-platform) image: `kind` is "image", "attestation" or "unknown".
+
+    `available` tells whether all of its content is there locally.
+    """
+
+    id: Nullable[str] = field(default="", name="ID")
+    descriptor: Descriptor | None = None
+    available: Nullable[bool] = False
+    size: ManifestSize | None = None
+    kind: Nullable[str] = ""
+    image_data: ImageManifestData | None = None
+    attestation_data: AttestationData | None = None
+
+
+class ImageSummary(Model, frozen=True, kw_only=True):
+    """One image of `list`.
+
+    `size` in bytes of all layers; `shared_size` those shared with other images, `containers` the number that
+    use it: each -1 where it was not computed. `virtual_size` is the older name of `size` (API below 1.44).
+    `manifests` only if asked for, `descriptor` only from multi-platform stores.
+    """
+
+    id: Nullable[str] = ""
+    parent_id: Nullable[str] = ""
+    repo_tags: Nullable[tuple[str, ...]] = ()
+    repo_digests: Nullable[tuple[str, ...]] = ()
+    created: Timestamp = None
+    size: Nullable[int] = 0
+    shared_size: Nullable[int] = -1
+    virtual_size: int | None = None
+    labels: Nullable[Mapping[str, str]] = field(default_factory=dict[str, str])
+    containers: Nullable[int] = -1
+    manifests: Nullable[tuple[ImageManifest, ...]] = ()
+    descriptor: Descriptor | None = None
+
+
+class HealthConfig(Model, frozen=True, kw_only=True):
+    """How a container of the image is checked. Times in nanoseconds; 0 means inherited."""
+
+    test: Nullable[tuple[str, ...]] = ()
+    interval: int | None = None
+    timeout: int | None = None
+    retries: int | None = None
+    start_period: int | None = None
+    start_interval: int | None = None
+
+
+class ImageConfig(Model, frozen=True, kw_only=True):
+    """What containers of the image start with."""
+
+    user: Nullable[str] = ""
+    exposed_ports: Nullable[Mapping[str, Any]] = field(default_factory=dict[str, Any])
+    env: Nullable[tuple[str, ...]] = ()
+    cmd: Nullable[tuple[str, ...]] = ()
+    healthcheck: HealthConfig | None = None
+    args_escaped: Nullable[bool] = False
+    volumes: Nullable[Mapping[str, Any]] = field(default_factory=dict[str, Any])
+    working_dir: Nullable[str] = ""
+    entrypoint: Nullable[tuple[str, ...]] = ()
+    on_build: Nullable[tuple[str, ...]] = ()
+    labels: Nullable[Mapping[str, str]] = field(default_factory=dict[str, str])
+    stop_signal: Nullable[str] = ""
+    shell: Nullable[tuple[str, ...]] = ()
+
+
+class GraphDriver(Model, frozen=True, kw_only=True):
+    """The storage driver that holds the layers, and what it says of them."""
+
+    name: Nullable[str] = ""
+    data: Nullable[Mapping[str, str]] = field(default_factory=dict[str, str])
+
+
+class RootFS(Model, frozen=True, kw_only=True):
+    """The digests of the uncompressed layers, the lowest first."""
+
+    type: Nullable[str] = ""
+    layers: Nullable[tuple[str, ...]] = ()
+
+
+class ImageMetadata(Model, frozen=True, kw_only=True):
+    """What only this daemon knows of the image."""
+
+    last_tag_time: Timestamp = None
+
+
+class ImageInspect(Model, frozen=True, kw_only=True):
+    """Everything about one image. `size` in bytes; `virtual_size` is its older name (API below 1.44)."""
+
+    id: Nullable[str] = ""
+    descriptor: Descriptor | None = None
+    manifests: Nullable[tuple[ImageManifest, ...]] = ()
+    repo_tags: Nullable[tuple[str, ...]] = ()
+    repo_digests: Nullable[tuple[str, ...]] = ()
+    parent: Nullable[str] = ""
+    comment: Nullable[str] = ""
+    created: Timestamp = None
+    docker_version: Nullable[str] = ""
+    author: Nullable[str] = ""
+    config: ImageConfig | None = None
+    architecture: Nullable[str] = ""
+    variant: Nullable[str] = ""
+    os: Nullable[str] = ""
+    os_version: Nullable[str] = ""
+    size: Nullable[int] = 0
+    virtual_size: int | None = None
+    graph_driver: GraphDriver | None = None
+    root_fs: RootFS | None = field(default=None, name="RootFS")
+    metadata: ImageMetadata | None = None
+
+
+class RemovedImage(Model, frozen=True, kw_only=True):
+    """One step of a removal: a name taken from an image (`untagged`), or an image gone (`deleted`)."""
+
+    untagged: str | None = None
+    deleted: str | None = None
+
+
+class Ping(Model, frozen=True, kw_only=True):
+    """What the daemon says of itself before any version is agreed: the headers of its answer to a ping."""
+
+    api_version: str
+    os_type: str = ""
+    experimental: bool = False
+    builder_version: str = ""
+    swarm: str = ""
+    server: str = ""
+
+
+class EngineComponent(Model, frozen=True, kw_only=True):
+    """One part of the Engine (Engine, containerd, runc …) and its version."""
+
+    name: Nullable[str] = ""
+    version: Nullable[str] = ""
+    details: Nullable[Mapping[str, Any]] = field(default_factory=dict[str, Any])
+
+
+class EnginePlatform(Model, frozen=True, kw_only=True):
+    """The product that the daemon belongs to."""
+
+    name: Nullable[str] = ""
+
+
+class EngineVersion(Model, frozen=True, kw_only=True):
+    """The versions of the daemon, of its parts and of its API."""
+
+    platform: EnginePlatform | None = None
+    components: Nullable[tuple[EngineComponent, ...]] = ()
+    version: Nullable[str] = ""
+    api_version: Nullable[str] = ""
+    min_api_version: Nullable[str] = field(default="", name="MinAPIVersion")
+    git_commit: Nullable[str] = ""
+    go_version: Nullable[str] = ""
+    os: Nullable[str] = ""
+    arch: Nullable[str] = ""
+    kernel_version: Nullable[str] = ""
+    experimental: Nullable[bool] = False
+    build_time: Nullable[str] = ""
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """What an operation came to, gathered from its progress."""
+
+
+class PullResult(Result, frozen=True, kw_only=True):
+    """`digest` of the manifest, None where the Engine names none (Podman). `up_to_date`: nothing was new.
+
+    With `all_tags`, `reference` has no tag, `digest` is the last tag's, and `up_to_date` means all of them.
+    """
+
+    reference: str
+    digest: str | None = None
+    up_to_date: bool = False
+
+
+class PushResult(Result, frozen=True, kw_only=True):
+    """`digest` and `size` (bytes) of the manifest in the registry; of the last tag with `all_tags`."""
+
+    reference: str
+    digest: str | None = None
+    size: int | None = None
+
+
+class LoadResult(Result, frozen=True, kw_only=True):
+    """The names that the archive brought, in familiar form, and the ids of images in it that had no name."""
+
+    references: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()
+
+
+class SaveResult(Result, frozen=True, kw_only=True):
+    """`size` of the archive in bytes; `digest` ("sha256:…") of its bytes with `checksum=True`, else None."""
+
+    size: int
+    digest: str | None = None
+
+
+class ImportResult(Result, frozen=True, kw_only=True):
+    """The id of the new image."""
+
+    id: str

@@ -1,0 +1,103 @@
+"""`ImageService`: one method per image operation of the Engine, over one lazily opened connection pool."""
+
+from __future__ import annotations
+
+import os
+from types import TracebackType
+from typing import Final, Self
+
+import msgspec
+
+from ._images import Images
+from ._transfers import Transfers
+from ._transport import Call, Transport
+from .api_version import MINIMUM, APIVersion
+from .credentials import Keychain
+from .endpoint import Endpoint
+from .errors import UnsupportedAPIVersionError
+from .models import EngineVersion, Ping
+
+__all__ = ["ImageService"]
+
+DEFAULT_CONNECT_TIMEOUT: Final = 10.0
+
+_VERSION: Final = msgspec.json.Decoder(EngineVersion)
+
+
+class ImageService(Transfers, Images):
+    """Everything that can be done to images through one Docker Engine.
+
+    `endpoint` is an absolute path, a URL (`unix://…`, `tcp://host:port`) or an `Endpoint`; by default
+    `DOCKER_HOST`, or else the first default socket that exists. `api_version` ("1.43") is spoken as it is; by
+    default it is negotiated with the daemon. `keychain` finds credentials where a call brings none.
+    `max_connections` bounds the streams that are open at once; control calls never queue. `idle_timeout`
+    seconds without a byte in either direction raise `StreamStalledError`, by default never;
+    `connect_timeout` bounds the connecting, None for not at all.
+
+    Making one needs no event loop and does no I/O. It belongs to the loop that it is first used in. Raises
+    `ConfigError` for an endpoint that makes no sense.
+    """
+
+    def __init__(
+        self,
+        endpoint: str | os.PathLike[str] | Endpoint | None = None,
+        *,
+        api_version: str | None = None,
+        keychain: Keychain | None = None,
+        max_connections: int | None = None,
+        idle_timeout: float | None = None,
+        connect_timeout: float | None = DEFAULT_CONNECT_TIMEOUT,
+    ) -> None:
+        if max_connections is not None and max_connections < 1:
+            raise ValueError(f"max_connections must be 1 or more, not {max_connections}")
+        for name, seconds in (("idle_timeout", idle_timeout), ("connect_timeout", connect_timeout)):
+            if seconds is not None and seconds <= 0:
+                raise ValueError(f"{name} must be more than 0 seconds, or None for no limit, not {seconds}")
+        version = None if api_version is None else APIVersion.parse(api_version)
+        if version is not None and version < MINIMUM:
+            raise UnsupportedAPIVersionError("this client", required=f"{MINIMUM} or newer", actual=str(version))
+        transport = Transport(
+            None if endpoint is None else Endpoint.resolve(endpoint),
+            api_version=version,
+            max_connections=max_connections,
+            idle_timeout=idle_timeout,
+            connect_timeout=connect_timeout,
+        )
+        super().__init__(transport, keychain)
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where the daemon is, and who chose it; looked for at the first need. Raises `ConfigError`."""
+        return self._transport.endpoint
+
+    async def ping(self) -> Ping:
+        """Ask whether the daemon is there, and what it speaks.
+
+        Raises `DaemonUnreachableError` and every other `DockerError`. HEAD /_ping (any API version).
+        """
+        with self._transport.located(Call(operation="ping", method="HEAD", path="/_ping")):
+            return await self._transport.ping()
+
+    async def version(self) -> EngineVersion:
+        """Return the versions of the daemon, of its parts and of its API. GET /version (API 1.41)."""
+        return await self._transport.fetch(Call(operation="version", method="GET", path="/version"), _VERSION)
+
+    async def aclose(self) -> None:
+        """End the live streams (they raise `StreamInterruptedError`) and close every connection.
+
+        Again is harmless. `async with` calls it.
+        """
+        await self._transport.aclose()
+
+    async def __aenter__(self) -> Self:
+        """Return the service; nothing is opened before the first request."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the service."""
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"ImageService({str(self.endpoint)!r})"

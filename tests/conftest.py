@@ -1,0 +1,61 @@
+"""What the tests share: a scripted daemon, the real Engine, and a look at what is left over."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import tempfile
+from collections.abc import AsyncGenerator, Generator
+from pathlib import Path
+
+import pytest
+
+from aiodocker_images import ImageService
+
+from .scripted import ScriptedDaemon
+
+
+@pytest.fixture
+def short_path() -> Generator[Path, None, None]:
+    """A directory whose name leaves room for a socket's: a unix socket's path ends at 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="adi-", dir="/tmp") as directory:
+        yield Path(directory)
+
+
+@pytest.fixture
+async def daemon(short_path: Path) -> AsyncGenerator[ScriptedDaemon, None]:
+    """A scripted daemon that answers pings."""
+    async with ScriptedDaemon(short_path / "docker.sock") as daemon:
+        yield daemon
+
+
+@pytest.fixture
+async def images(daemon: ScriptedDaemon) -> AsyncGenerator[ImageService, None]:
+    """A service that talks to the scripted daemon."""
+    async with ImageService(daemon.socket) as service:
+        yield service
+
+
+class Leftovers:
+    """What this process has open: compared before and after, they show a leak."""
+
+    @staticmethod
+    def now() -> tuple[int, int]:
+        """Return the number of open file descriptors and of tasks."""
+        gc.collect()
+        return len(os.listdir("/proc/self/fd")), len(asyncio.all_tasks())  # noqa: PTH208 - one syscall
+
+    async def settle(self, before: tuple[int, int], *, within: float = 5) -> None:
+        """Fail unless everything opened since `before` is closed soon: a cancelled task ends at its next step."""
+        async with asyncio.timeout(within):
+            while True:
+                now = self.now()
+                if now <= before:
+                    return
+                await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+def leftovers() -> Leftovers:
+    return Leftovers()

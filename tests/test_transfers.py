@@ -1,0 +1,647 @@
+"""Pull, push, load, save and import, against a daemon that is cut, stalls, contradicts and is left."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import io
+import json
+import os
+import tarfile
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from aiodocker_images import (
+    APIError,
+    ArchiveError,
+    ArchiveFileError,
+    DockerError,
+    FrameDecodeError,
+    ImageService,
+    ImportResult,
+    InvalidPlatformError,
+    InvalidReferenceError,
+    LoadResult,
+    NoSpaceError,
+    NotFoundError,
+    ProgressFrame,
+    PullResult,
+    PushResult,
+    RateLimitedError,
+    RegistryAuth,
+    ServerError,
+    StaticKeychain,
+    StreamInterruptedError,
+    StreamStalledError,
+    UnauthorizedError,
+)
+
+from .conftest import Leftovers
+from .scripted import Exchange, Handler, ScriptedDaemon
+
+DIGEST = "sha256:" + "ab" * 32
+PULL = [
+    {"status": "Pulling from library/alpine", "id": "3.20"},
+    {"status": "Pulling fs layer", "progressDetail": {}, "id": "0123456789ab"},
+    {"status": "Downloading", "progressDetail": {"current": 1, "total": 2}, "id": "0123456789ab"},
+    {"status": "Pull complete", "progressDetail": {}, "id": "0123456789ab"},
+    {"status": f"Digest: {DIGEST}"},
+    {"status": "Status: Downloaded newer image for alpine:3.20"},
+]
+PUSH = [
+    {"status": "The push refers to repository [docker.io/library/alpine]"},
+    {"status": "Pushed", "progressDetail": {}, "id": "0123456789ab"},
+    {"status": f"3.20: digest: {DIGEST} size: 528"},
+]
+LOAD = [{"stream": "Loaded image: alpine:3.20\n"}, {"stream": "Loaded image ID: " + DIGEST + "\n"}]
+IMPORT = [{"status": DIGEST}]
+
+
+def tar(*members: tuple[str, int]) -> bytes:
+    """Make a tar of files of the given sizes."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        for name, size in members:
+            info = tarfile.TarInfo(name)
+            info.size = size
+            archive.addfile(info, io.BytesIO(bytes(size)))
+    return file.getvalue()
+
+
+ARCHIVE = tar(("manifest.json", 100), ("layer.tar", 300_000))
+
+
+def frames(*documents: object, read_body: bool = True) -> Handler:
+    """Answer with frames, once the request's body is read."""
+
+    async def handler(exchange: Exchange) -> None:
+        if read_body:
+            await exchange.body()
+        await exchange.head()
+        await exchange.frames(*documents)
+        await exchange.end()
+
+    return handler
+
+
+async def save(exchange: Exchange) -> None:
+    await exchange.head()
+    for start in range(0, len(ARCHIVE), 50_000):
+        await exchange.chunk(ARCHIVE[start : start + 50_000])
+    await exchange.end()
+
+
+@pytest.fixture
+def scripted(daemon: ScriptedDaemon) -> ScriptedDaemon:
+    """A daemon that does everything right."""
+    daemon.on("POST", "/images/create", frames(*PULL))
+    daemon.on("POST", "/images/alpine/push", frames(*PUSH))
+    daemon.on("POST", "/images/load", frames(*LOAD))
+    daemon.on("GET", "/images/alpine:3.20/get", save)
+    return daemon
+
+
+async def test_each_operation_returns_what_its_frames_said(
+    scripted: ScriptedDaemon, images: ImageService, tmp_path: Path
+) -> None:
+    seen: list[ProgressFrame] = []
+    assert await images.pull("alpine:3.20", on_frame=seen.append) == PullResult(
+        reference="docker.io/library/alpine:3.20", digest=DIGEST
+    )
+    assert [frame.status for frame in seen] == [frame["status"] for frame in PULL]
+    assert await images.push("alpine:3.20") == PushResult(
+        reference="docker.io/library/alpine:3.20", digest=DIGEST, size=528
+    )
+    assert await images.load(ARCHIVE) == LoadResult(references=("alpine:3.20",), ids=(DIGEST,))
+    result = await images.save("alpine:3.20", to=tmp_path / "alpine.tar", checksum=True)
+    assert (tmp_path / "alpine.tar").read_bytes() == ARCHIVE
+    assert (result.size, result.digest) == (len(ARCHIVE), f"sha256:{hashlib.sha256(ARCHIVE).hexdigest()}")
+    scripted.on("POST", "/images/create", frames(*IMPORT))
+    assert await images.import_image(ARCHIVE, repository="rootfs") == ImportResult(id=DIGEST)
+
+
+async def test_each_stream_yields_the_same_frames_that_its_twin_folds(
+    scripted: ScriptedDaemon, images: ImageService
+) -> None:
+    assert [frame.status async for frame in images.pull_stream("alpine:3.20")] == [f["status"] for f in PULL]
+    assert [frame.status async for frame in images.push_stream("alpine:3.20")] == [f["status"] for f in PUSH]
+    assert [frame.stream async for frame in images.load_stream(ARCHIVE)] == [f["stream"] for f in LOAD]
+    assert b"".join([chunk async for chunk in images.save_stream("alpine:3.20")]) == ARCHIVE
+    small = [chunk async for chunk in images.save_stream("alpine:3.20", chunk_size=1000)]
+    assert b"".join(small) == ARCHIVE
+    assert max(map(len, small)) == 1000
+    scripted.on("POST", "/images/create", frames(*IMPORT))
+    assert [frame.status async for frame in images.import_stream(ARCHIVE)] == [DIGEST]
+
+
+REFUSED: list[tuple[Callable[[ImageService], object], type[Exception]]] = [
+    (lambda images: images.pull_stream("../containers"), InvalidReferenceError),
+    (lambda images: images.pull_stream("alpine:3", all_tags=True), InvalidReferenceError),
+    (lambda images: images.pull_stream("alpine", platform="linux"), InvalidPlatformError),
+    (lambda images: images.push_stream("Alpine"), InvalidReferenceError),
+    (lambda images: images.push_stream(f"alpine@{DIGEST}"), InvalidReferenceError),
+    (lambda images: images.load_stream(5), TypeError),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    (lambda images: images.save_stream(), InvalidReferenceError),
+    (lambda images: images.save_stream("a?x"), InvalidReferenceError),
+    (lambda images: images.save_stream("alpine", chunk_size=0), ValueError),
+    (lambda images: images.import_stream(b"", repository="a b"), InvalidReferenceError),
+    (lambda images: images.import_stream(b"", tag="latest"), InvalidReferenceError),
+    (lambda images: images.import_stream(b"", repository="a", tag="b\r\nc"), InvalidReferenceError),
+    (lambda images: images.import_stream(b"", changes="CMD sh"), TypeError),
+]
+
+
+@pytest.mark.parametrize(("call", "error"), REFUSED, ids=range(len(REFUSED)))
+def test_a_wrong_argument_of_a_stream_raises_at_the_call(
+    call: Callable[[ImageService], object], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        call(ImageService("/nowhere/docker.sock"))
+
+
+FAILURES = [
+    ({"errorDetail": {"message": "manifest unknown: manifest unknown"}, "error": "x"}, NotFoundError, None),
+    ({"errorDetail": {"code": 404, "message": "gone"}, "error": "gone"}, NotFoundError, 404),
+    ({"errorDetail": {"message": "toomanyrequests: slow down"}, "error": "x"}, RateLimitedError, None),
+    ({"error": "write /var/lib/docker/x: no space left on device"}, NoSpaceError, None),
+    ({"errorDetail": {"message": "unauthorized: authentication required"}}, UnauthorizedError, None),
+    ({"errorDetail": {}}, ServerError, None),
+]
+
+
+@pytest.mark.parametrize(("frame", "error", "status"), FAILURES, ids=[each[1].__name__ for each in FAILURES])
+async def test_an_error_in_the_stream_raises_the_same_class_as_a_status(
+    scripted: ScriptedDaemon, images: ImageService, frame: dict[str, object], error: type[APIError], status: int | None
+) -> None:
+    """The frames before it are delivered; what comes after it cannot make it a success."""
+    scripted.on("POST", "/images/create", frames(*PULL[:3], frame, PULL[5]))
+    seen: list[ProgressFrame] = []
+    with pytest.raises(DockerError) as caught:
+        await images.pull("alpine:3.20", on_frame=seen.append)
+    assert type(caught.value) is error
+    assert isinstance(caught.value, APIError)
+    assert caught.value.status == status
+    assert len(seen) == 3
+    assert str(caught.value).startswith("pull alpine:3.20: ")
+    assert "POST /images/create" in str(caught.value)
+
+
+@pytest.mark.parametrize("pieces", [PULL[:-1], PULL[:3], []], ids=["no status line", "half", "nothing"])
+async def test_a_politely_ended_answer_without_the_last_word_is_an_interruption(
+    scripted: ScriptedDaemon, images: ImageService, pieces: list[object]
+) -> None:
+    scripted.on("POST", "/images/create", frames(*pieces))
+    with pytest.raises(StreamInterruptedError, match=r"^pull alpine:3\.20: .*without saying"):
+        await images.pull("alpine:3.20")
+    with pytest.raises(StreamInterruptedError):
+        async for _ in images.pull_stream("alpine:3.20"):
+            pass
+
+
+async def test_garbage_and_a_frame_over_the_limit_raise(scripted: ScriptedDaemon, images: ImageService) -> None:
+    async def garbage(exchange: Exchange) -> None:
+        await exchange.answer(b"<html>502 Bad Gateway</html>")
+
+    scripted.on("POST", "/images/create", garbage)
+    with pytest.raises(FrameDecodeError, match=r"^pull alpine:3\.20: .*502 Bad Gateway"):
+        await images.pull("alpine:3.20")
+
+
+async def test_a_frame_of_two_mebibytes_arrives_whole(scripted: ScriptedDaemon, images: ImageService) -> None:
+    text = "x" * (2 << 20)
+    scripted.on("POST", "/images/create", frames({"status": text}, *PULL))
+    assert (await anext(images.pull_stream("alpine:3.20"))).status == text
+
+
+def recorded(body: bytes, chunk: int) -> bytes:
+    """A whole answer in HTTP chunks, as it is on the wire."""
+    pieces = [body[start : start + chunk] for start in range(0, len(body), chunk)]
+    return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"".join(
+        b"%x\r\n%s\r\n" % (len(piece), piece) for piece in [*pieces, b""]
+    )
+
+
+def lines(documents: list[dict[str, object]]) -> bytes:
+    return b"".join(json.dumps(document).encode() + b"\r\n" for document in documents)
+
+
+CUT: list[tuple[str, bytes, Callable[[ImageService], Awaitable[object]]]] = [
+    ("pull", recorded(lines([*PULL]), 100), lambda images: images.pull("alpine:3.20")),
+    ("push", recorded(lines([*PUSH]), 100), lambda images: images.push("alpine:3.20")),
+    ("load", recorded(lines([*LOAD]), 100), lambda images: images.load(b"tar")),
+    ("import", recorded(lines([*IMPORT]), 100), lambda images: images.import_image(b"tar")),
+    ("save", recorded(tar(("a", 10)), 2000), lambda images: images.save("alpine:3.20", to=io.BytesIO())),
+]
+
+
+@pytest.mark.parametrize(("name", "wire", "call"), CUT, ids=[each[0] for each in CUT])
+async def test_an_answer_cut_after_any_byte_is_an_interruption(
+    daemon: ScriptedDaemon,
+    images: ImageService,
+    leftovers: Leftovers,
+    name: str,
+    wire: bytes,
+    call: Callable[[ImageService], Awaitable[object]],
+) -> None:
+    """Cut after every single byte but the last, it never looks like a success, nor like somebody else's error."""
+    sent = 0
+
+    async def cut(exchange: Exchange) -> None:
+        await exchange.body()
+        await exchange.send(wire[:sent])
+        exchange.writer.close()  # what was sent arrives, and then the end
+        exchange.keep_alive = False
+
+    for method, path in [
+        ("POST", "/images/create"),
+        ("POST", "/images/alpine/push"),
+        ("POST", "/images/load"),
+        ("GET", "/images/alpine:3.20/get"),
+    ]:
+        daemon.on(method, path, cut)
+    await images.ping()
+    before = leftovers.now()
+    # A tar of 10 KiB is mostly padding: of that, every 97th byte will do.
+    for sent in [n for n in range(len(wire)) if name != "save" or n < 1200 or n % 97 == 0 or n > len(wire) - 20]:
+        with pytest.raises(StreamInterruptedError, match=f"^{name}"):
+            await call(images)
+    sent = len(wire)
+    await call(images)
+    await leftovers.settle(before)
+
+
+async def pull_for_ever(exchange: Exchange) -> None:
+    await exchange.head()
+    await exchange.frames(*PULL[:2])
+    await exchange.client_gone()
+
+
+async def leave_by_break(images: ImageService) -> None:
+    async for _ in images.pull_stream("alpine:3.20"):
+        break
+
+
+async def leave_by_exception(images: ImageService) -> None:
+    with contextlib.suppress(ZeroDivisionError):
+        async for _ in images.pull_stream("alpine:3.20"):
+            raise ZeroDivisionError
+
+
+async def leave_by_aclose(images: ImageService) -> None:
+    stream = images.pull_stream("alpine:3.20")
+    await anext(stream)
+    await stream.aclose()
+
+
+async def leave_by_cancel(images: ImageService) -> None:
+    begun = asyncio.Event()
+    task = asyncio.create_task(images.pull("alpine:3.20", on_frame=lambda _: begun.set()))
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def leave_by_timeout(images: ImageService) -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await images.pull("alpine:3.20")
+
+
+async def leave_by_exception_in_on_frame(images: ImageService) -> None:
+    def fail(_: ProgressFrame) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await images.pull("alpine:3.20", on_frame=fail)
+
+
+async def leave_to_the_collector(images: ImageService) -> None:
+    stream = images.pull_stream("alpine:3.20")
+    await anext(stream)
+    del stream
+
+
+async def leave_a_group(images: ImageService) -> None:
+    """One task of a group fails, and the group cancels the others."""
+
+    async def fail(begun: asyncio.Event) -> None:
+        await begun.wait()
+        raise ZeroDivisionError
+
+    begun = asyncio.Event()
+    with pytest.raises(ExceptionGroup):
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fail(begun))
+            group.create_task(images.pull("alpine:3.20", on_frame=lambda _: begun.set()))
+
+
+WAYS_OUT = [
+    leave_by_break,
+    leave_by_exception,
+    leave_by_aclose,
+    leave_by_cancel,
+    leave_by_timeout,
+    leave_by_exception_in_on_frame,
+    leave_to_the_collector,
+    leave_a_group,
+]
+
+
+@pytest.mark.parametrize("leave", WAYS_OUT, ids=[way.__name__ for way in WAYS_OUT])
+async def test_leaving_a_pull_twenty_times_leaves_nothing(
+    daemon: ScriptedDaemon, leftovers: Leftovers, leave: Callable[[ImageService], Awaitable[None]]
+) -> None:
+    """With five slots the sixth pull would hang on a slot that was kept; the daemon sees each one go."""
+    daemon.on("POST", "/images/create", pull_for_ever)
+    async with ImageService(daemon.socket, max_connections=5) as images, asyncio.timeout(20):
+        await images.ping()
+        before = leftovers.now()
+        for _ in range(20):
+            await leave(images)
+        for exchange in daemon.requests:
+            if exchange.path == "/images/create":
+                await exchange.closed.wait()
+        await leftovers.settle(before)
+
+
+async def test_leaving_a_save_or_a_load_leaves_nothing(
+    daemon: ScriptedDaemon, leftovers: Leftovers, tmp_path: Path
+) -> None:
+    """Neither connection nor task nor file, nor what the daemon has not taken of an upload."""
+    chunk = bytes(1 << 20)
+
+    async def save_for_ever(exchange: Exchange) -> None:
+        await exchange.head()
+        with contextlib.suppress(ConnectionError):
+            while True:
+                await exchange.chunk(chunk)
+        exchange.closed.set()
+
+    taking = asyncio.Event()
+
+    async def take_nothing(exchange: Exchange) -> None:
+        taking.set()
+        await exchange.writer.wait_closed() if exchange.writer.is_closing() else None
+        await asyncio.sleep(0.2)
+        await exchange.client_gone()
+
+    async def endless() -> AsyncGenerator[bytes, None]:
+        while True:
+            yield chunk
+
+    daemon.on("GET", "/images/alpine:3.20/get", save_for_ever)
+    daemon.on("POST", "/images/load", take_nothing)
+    async with ImageService(daemon.socket, max_connections=5) as images, asyncio.timeout(20):
+        await images.ping()
+        before = leftovers.now()
+        for _ in range(6):
+            async for _ in images.save_stream("alpine:3.20"):
+                break
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await images.save("alpine:3.20", to=tmp_path / "image.tar")
+            taking.clear()
+            load = asyncio.create_task(images.load(endless()))
+            await taking.wait()
+            load.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await load
+        assert list(tmp_path.iterdir()) == []
+        await leftovers.settle(before)
+
+
+async def test_an_early_answer_to_an_upload_is_heard(daemon: ScriptedDaemon, images: ImageService) -> None:
+    """A daemon that sees garbage at once says so while the upload goes on, lingers, and hangs up."""
+
+    async def refuse_early(exchange: Exchange) -> None:
+        await exchange.reader.readexactly(512)
+        await exchange.head()
+        await exchange.frames({"errorDetail": {"message": "archive/tar: invalid tar header"}, "error": "x"})
+        await exchange.end()
+        await asyncio.sleep(0.1)
+        exchange.cut()
+
+    async def gibibytes() -> AsyncGenerator[bytes, None]:
+        for _ in range(4096):
+            yield b"garbage!" * (1 << 17)
+
+    daemon.on("POST", "/images/load", refuse_early)
+    with pytest.raises(ServerError, match="^load: archive/tar: invalid tar header"):
+        await images.load(gibibytes())
+
+
+async def test_an_early_status_to_an_upload_is_heard(daemon: ScriptedDaemon, images: ImageService) -> None:
+    async def refuse(exchange: Exchange) -> None:
+        await exchange.answer_json({"message": "no space left on device"}, 500)
+        await asyncio.sleep(0.1)
+        exchange.cut()
+
+    daemon.on("POST", "/images/load", refuse)
+    with pytest.raises(NoSpaceError):
+        await images.load(bytes(64 << 20))
+
+
+async def test_a_known_size_goes_as_content_length_and_an_unknown_one_in_chunks(
+    daemon: ScriptedDaemon, images: ImageService, tmp_path: Path
+) -> None:
+    bodies: list[bytes] = []
+
+    async def load(exchange: Exchange) -> None:
+        bodies.append(await exchange.body())
+        await exchange.head()
+        await exchange.frames(*LOAD)
+        await exchange.end()
+
+    daemon.on("POST", "/images/load", load)
+    path = tmp_path / "image.tar"
+    path.write_bytes(ARCHIVE)
+
+    async def pieces() -> AsyncGenerator[bytes, None]:
+        for start in range(0, len(ARCHIVE), 10_000):
+            yield ARCHIVE[start : start + 10_000]
+
+    def iterator() -> Iterator[bytes]:
+        yield ARCHIVE
+
+    with path.open("rb") as file:
+        for source in (path, str(path), ARCHIVE, bytearray(ARCHIVE), memoryview(ARCHIVE), file, io.BytesIO(ARCHIVE)):
+            await images.load(source)
+            assert daemon.requests[-1].headers["content-length"] == str(len(ARCHIVE))
+            assert daemon.requests[-1].headers["content-type"] == "application/x-tar"
+    for source in (pieces(), iterator(), [ARCHIVE]):
+        await images.load(source)
+        assert daemon.requests[-1].headers["transfer-encoding"] == "chunked"
+    assert bodies == [ARCHIVE] * 10
+
+
+async def test_a_wrong_path_raises_before_a_request(
+    scripted: ScriptedDaemon, images: ImageService, tmp_path: Path
+) -> None:
+    for call in (
+        images.load(tmp_path / "absent.tar"),
+        images.load(tmp_path),
+        images.import_image(str(tmp_path / "absent.tar"), repository="rootfs"),
+        images.save("alpine:3.20", to=tmp_path / "absent" / "image.tar"),
+        images.save("alpine:3.20", to=tmp_path),
+    ):
+        with pytest.raises(ArchiveFileError, match=r"^(load|import rootfs:latest|save alpine:3\.20): ") as caught:
+            await call
+        assert isinstance(caught.value, OSError)
+        assert caught.value.errno is not None
+    assert scripted.requests == []
+
+
+async def test_a_source_that_fails_ends_the_load_with_its_own_exception(
+    daemon: ScriptedDaemon, images: ImageService, leftovers: Leftovers
+) -> None:
+    """Even when the daemon has begun to answer and waits for the rest, as a daemon that shows progress does."""
+
+    async def answer_and_wait(exchange: Exchange) -> None:
+        await exchange.head()
+        await exchange.frames({"status": "Loading layer", "id": "0123456789ab"})
+        await exchange.client_gone()
+
+    async def wait_first(exchange: Exchange) -> None:
+        await exchange.client_gone()
+
+    async def failing() -> AsyncGenerator[bytes, None]:
+        yield ARCHIVE[:1000]
+        await asyncio.sleep(0.05)
+        raise KeyError("mine")
+
+    class FailingFile(io.RawIOBase):
+        def readable(self) -> bool:
+            return True
+
+        def read(self, size: int = -1) -> bytes:
+            raise OSError(5, "Input/output error")
+
+    await images.ping()
+    before = leftovers.now()
+    for handler in (answer_and_wait, wait_first):
+        daemon.on("POST", "/images/load", handler)
+        async with asyncio.timeout(5):
+            with pytest.raises(KeyError, match="mine"):
+                await images.load(failing())
+            with pytest.raises(ArchiveFileError, match="Input/output error"):
+                await images.load(FailingFile())  # type: ignore[arg-type]
+    await leftovers.settle(before)
+
+
+async def test_a_daemon_that_takes_nothing_stalls_an_upload(daemon: ScriptedDaemon) -> None:
+    async def take_nothing(exchange: Exchange) -> None:
+        await asyncio.sleep(30)
+
+    daemon.on("POST", "/images/load", take_nothing)
+    async with ImageService(daemon.socket, idle_timeout=0.2) as images, asyncio.timeout(10):
+        with pytest.raises(StreamStalledError, match="took nothing"):
+            await images.load(bytes(64 << 20))
+
+
+async def test_a_source_that_is_slow_is_not_a_stalled_daemon(daemon: ScriptedDaemon) -> None:
+    async def slow() -> AsyncGenerator[bytes, None]:
+        for _ in range(3):
+            yield b"x" * 512
+            await asyncio.sleep(0.3)
+
+    daemon.on("POST", "/images/load", frames(*LOAD))
+    async with ImageService(daemon.socket, idle_timeout=0.2) as images:
+        assert await images.load(slow()) == LoadResult(references=("alpine:3.20",), ids=(DIGEST,))
+
+
+def error_in_tar(at: int) -> bytes:
+    document = {"errorDetail": {"message": "open layer.tar: no such file"}, "error": "open layer.tar: no such file"}
+    return ARCHIVE[:at] + json.dumps(document).encode() + b"\r\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (error_in_tar(1024), "open layer.tar: no such file"),
+        (error_in_tar(1536 + 1000), "open layer.tar: no such file"),
+        (error_in_tar(0), "open layer.tar: no such file"),
+        (ARCHIVE[:1024], "not a whole tar"),
+        (ARCHIVE[:5000], "not a whole tar"),
+        (b"", "is empty"),
+        (b"<html>502 Bad Gateway</html>" * 50, "tar"),
+    ],
+    ids=["error at a member", "error in a member", "only an error", "cut at a member", "cut in one", "empty", "html"],
+)
+async def test_what_is_no_whole_tar_leaves_no_file(
+    daemon: ScriptedDaemon, images: ImageService, tmp_path: Path, body: bytes, words: str
+) -> None:
+    """The file that was there stays as it was."""
+
+    async def save_broken(exchange: Exchange) -> None:
+        await exchange.head()
+        if body:
+            await exchange.chunk(body)
+        await exchange.end()
+
+    daemon.on("GET", "/images/alpine:3.20/get", save_broken)
+    target = tmp_path / "image.tar"
+    target.write_text("the old one")
+    with pytest.raises(ArchiveError, match=words) as caught:
+        await images.save("alpine:3.20", to=target)
+    assert str(caught.value).startswith("save alpine:3.20: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["image.tar"]
+    assert target.read_text() == "the old one"
+    with pytest.raises(ArchiveError, match=words):
+        async for _ in images.save_stream("alpine:3.20"):
+            pass
+
+
+async def test_a_save_goes_to_a_device_or_a_file_object_as_it_is(
+    scripted: ScriptedDaemon, images: ImageService, tmp_path: Path
+) -> None:
+    device = os.stat(os.devnull)  # noqa: PTH116 - no path of ours
+    assert (await images.save("alpine:3.20", to=os.devnull)).size == len(ARCHIVE)
+    assert os.stat(os.devnull).st_ino == device.st_ino  # noqa: PTH116
+    file = io.BytesIO()
+    assert (await images.save("alpine:3.20", to=file)).size == len(ARCHIVE)
+    assert file.getvalue() == ARCHIVE
+
+
+async def test_explicit_credentials_beat_the_keychain_and_an_anonymous_push_says_so(scripted: ScriptedDaemon) -> None:
+    keychain = StaticKeychain({"docker.io": RegistryAuth(username="from", password="keychain")})
+    async with ImageService(scripted.socket, keychain=keychain) as images:
+        await images.pull("alpine:3.20")
+        by_keychain = scripted.requests[-1].headers["x-registry-auth"]
+        await images.pull("alpine:3.20", auth=RegistryAuth(username="explicit", password="one"))
+        explicit = scripted.requests[-1].headers["x-registry-auth"]
+        await images.pull("quay.io/alpine:3.20")
+        assert "x-registry-auth" not in scripted.requests[-1].headers
+    assert by_keychain != explicit
+    async with ImageService(scripted.socket) as images:
+        await images.pull("alpine:3.20")
+        assert "x-registry-auth" not in scripted.requests[-1].headers
+        await images.push("alpine:3.20")
+        assert scripted.requests[-1].headers["x-registry-auth"] == "e30="
+
+
+async def test_no_name_reaches_another_endpoint(daemon: ScriptedDaemon, images: ImageService) -> None:
+    names = [
+        "../containers",
+        "a/../../containers/x?force=1",
+        "%2e%2e",
+        "a b",
+        "a?x",
+        "a#x",
+        "a\r\nX: y",
+        "a\0",
+        "-a",
+        "a" * 300,
+    ]
+    for name in names:
+        for call in (images.inspect, images.remove, images.pull, images.push, images.save):
+            with pytest.raises(InvalidReferenceError):
+                await (images.save(name, to=os.devnull) if call == images.save else call(name))  # type: ignore[operator]
+        with pytest.raises(InvalidReferenceError):
+            await images.tag("alpine", name)
+        with pytest.raises(InvalidReferenceError):
+            await images.tag(name, "alpine")
+    assert daemon.requests == []
