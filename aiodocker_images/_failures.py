@@ -6,9 +6,11 @@ import errno
 import re
 import stat
 from pathlib import Path
+from typing import Final
 
 import aiohttp
 import msgspec
+from aiohttp.http_exceptions import HttpProcessingError
 
 from .endpoint import Endpoint
 from .errors import (
@@ -22,6 +24,10 @@ from .errors import (
 
 __all__ = ["read_error", "translate", "version_refused"]
 
+MAX_PLAIN_TEXT: Final = 2000
+"""Characters of an error that is no JSON; a proxy's page can be long."""
+
+_TAG = re.compile(r"<(?:style|script)\b.*?</(?:style|script)>|<[^>]*>", re.DOTALL | re.IGNORECASE)
 _VERSION_REFUSED = re.compile(
     r"client version (?P<ours>[0-9.]+) is too (?:old|new)\."
     r" (?:Minimum|Maximum) supported API version is (?P<theirs>[0-9.]+)"
@@ -50,7 +56,7 @@ def read_error(status: int, reason: str | None, body: bytes) -> tuple[int, str]:
     try:
         document = msgspec.json.decode(body, type=_ErrorDocument)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        message = body.decode("utf-8", "replace").strip()
+        message = _plain_text(body)
     else:
         detail = document.error_detail.message if document.error_detail else None
         message = (document.message or detail or document.error or document.cause or "").strip()
@@ -58,6 +64,21 @@ def read_error(status: int, reason: str | None, body: bytes) -> tuple[int, str]:
         if document.response is not None and 400 <= document.response <= 599:
             status = document.response
     return status, message or reason or "the daemon gave no reason"
+
+
+def _plain_text(body: bytes) -> str:
+    """Make a message of a body that is no document of ours: a proxy's words or page; empty for binary data."""
+    try:
+        text = body.decode()
+    except UnicodeDecodeError as error:
+        # A cut inside a letter is no reason to throw away the rest.
+        text = body[: error.start].decode() if error.end == len(body) else ""
+    if any(ord(letter) < 32 and not letter.isspace() for letter in text):
+        return ""
+    if text.lstrip().startswith("<"):
+        text = _TAG.sub(" ", text)
+    text = " ".join(text.split())
+    return text if len(text) <= MAX_PLAIN_TEXT else f"{text[:MAX_PLAIN_TEXT]}…"
 
 
 def version_refused(message: str) -> UnsupportedAPIVersionError | None:
@@ -85,9 +106,9 @@ def translate(
             return DaemonUnreachableError(f"cannot connect{origin}: {_why_unreachable(error, endpoint)}")
         case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
             return ConfigError(f"not an address: {error}")
-        case aiohttp.ClientResponseError():
+        case aiohttp.ClientResponseError() | HttpProcessingError() if not answered:
             return DaemonUnreachableError(f"what answers there{origin} does not speak HTTP: {error.message}")
-        case aiohttp.ClientError() | OSError() | EOFError():
+        case aiohttp.ClientError() | HttpProcessingError() | OSError() | EOFError():
             when = "in mid-answer" if answered else "before it answered"
             reason = str(error) or type(error).__name__
             return StreamInterruptedError(f"the connection to the daemon ended {when}: {reason}")

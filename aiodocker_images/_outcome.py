@@ -11,7 +11,7 @@ from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
-from .errors import StreamInterruptedError
+from .errors import FrameDecodeError, StreamInterruptedError
 from .models import ImportResult, LoadResult, PullResult, PushResult
 from .progress import ProgressFrame
 from .reference import Reference
@@ -23,7 +23,7 @@ R = TypeVar("R")
 
 _DIGEST = r"[A-Za-z0-9_+.-]+:[0-9a-fA-F]{32,}"
 _PULLED_DIGEST = re.compile(rf"Digest: ({_DIGEST})")
-_PUSHED = re.compile(rf"\S+: digest: ({_DIGEST})? size: (\d+)", re.ASCII)
+_PUSHED = re.compile(rf"\S+: digest: ({_DIGEST})? size: (\d{{1,19}})", re.ASCII)
 _IMPORTED = re.compile(r"(?:sha256:)?[0-9a-f]{64}")
 _LOADED = re.compile(r"Loaded image(?P<id> ID)?: (?P<names>.+)")
 
@@ -63,23 +63,26 @@ class PullOutcome(_Ended[PullResult]):
         self._reference = str(reference)
         self._digest: str | None = reference.digest
         self._new = False
+        self._docker = False
 
     def update(self, frame: ProgressFrame) -> None:
         """Note the digest and the last word."""
         status = frame.status or ""
-        if match := _PULLED_DIGEST.fullmatch(status):
+        if status.startswith("Pulling from "):  # never said by Podman
+            self._docker = True
+        elif match := _PULLED_DIGEST.fullmatch(status):
             self._digest = match[1]
         elif status.startswith("Status: "):
+            self._docker = True
             self._new = self._new or not status.startswith("Status: Image is up to date")
-            self._ended = self._result()
-        elif status == "Download complete" and frame.id:
-            # Podman's last frame, with the image's id in place of a layer's; of a layer, too, and of a layer
-            # of Docker: but Docker does not end an answer there without an error or a cut.
-            self._new = True
-            self._ended = self._result()
+            self._ended = self._result(new=self._new)
+        elif not self._docker:
+            # Podman's last frame has the image's id in place of a layer's, but else looks like those of the
+            # layers, which others follow.
+            self._ended = self._result(new=True) if status == "Download complete" and frame.id else None
 
-    def _result(self) -> PullResult:
-        return PullResult(reference=self._reference, digest=self._digest, up_to_date=not self._new)
+    def _result(self, *, new: bool) -> PullResult:
+        return PullResult(reference=self._reference, digest=self._digest, up_to_date=not new)
 
 
 class PushOutcome(_Ended[PushResult]):
@@ -91,14 +94,21 @@ class PushOutcome(_Ended[PushResult]):
 
     def update(self, frame: ProgressFrame) -> None:
         """Note the manifest's digest and size."""
-        if isinstance(frame.aux, dict) and "Digest" in frame.aux:
-            pushed = msgspec.convert(frame.aux, _PushedAux)
+        if _names_digest(frame.aux):
+            try:
+                pushed = msgspec.convert(frame.aux, _PushedAux)
+            except msgspec.ValidationError as error:
+                raise FrameDecodeError(f"the daemon's digest of the push is not what it should be: {error}") from error
             self._end(pushed.digest, pushed.size)
         elif match := _PUSHED.fullmatch(frame.status or ""):
             self._end(match[1], int(match[2]))
 
     def _end(self, digest: str | None, size: int | None) -> None:
         self._ended = PushResult(reference=self._reference, digest=digest or None, size=size)
+
+
+def _names_digest(aux: object) -> bool:
+    return isinstance(aux, dict) and "Digest" in aux
 
 
 class _PushedAux(msgspec.Struct, rename="pascal"):

@@ -21,8 +21,7 @@ from aiohttp.abc import AbstractStreamWriter
 from yarl import URL
 
 from . import _failures
-from ._archive import ArchiveUpload
-from ._archive import _outlast as outlast
+from ._archive import ArchiveUpload, outlast
 from ._query import Query
 from ._version import __version__
 from .api_version import APIVersion, negotiated, require

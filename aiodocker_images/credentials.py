@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from typing import Final, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 import msgspec
 
@@ -14,6 +14,8 @@ DOCKER_HUB: Final = "docker.io"
 
 # What `docker login` stores the Hub's credentials under, and what the daemon compares with.
 DOCKER_HUB_SERVER: Final = "https://index.docker.io/v1/"
+
+_SECRETS: Final = ("password", "identity_token", "registry_token")
 
 
 class RegistryAuth(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
@@ -29,12 +31,17 @@ class RegistryAuth(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults
     server_address: str = ""
 
     def __repr__(self) -> str:
-        given = [f"{name}=***" for name in ("password", "identity_token", "registry_token") if getattr(self, name)]
+        given = [f"{name}=***" for name in _SECRETS if getattr(self, name)]
         shown = [f"username={self.username!r}"] if self.username else []
         where = [f"server_address={self.server_address!r}"] if self.server_address else []
         return f"RegistryAuth({', '.join(shown + given + where)})"
 
     __str__ = __repr__
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        # A struct's own would show the secrets to rich, whose tracebacks print local variables.
+        given = [(name, getattr(self, name)) for name in self.__struct_fields__]
+        return [(name, "***" if name in _SECRETS else value) for name, value in given if value]
 
 
 @runtime_checkable

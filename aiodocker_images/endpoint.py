@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,10 @@ __all__ = ["Endpoint"]
 
 DEFAULT_SOCKET: Final = "/var/run/docker.sock"
 DEFAULT_PORT: Final = 2375
+PODMAN_SOCKET: Final = "/run/podman/podman.sock"
+
+# What yarl makes of a host: a name in IDNA's ASCII, or an address. It lets spaces and much else pass.
+_HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(?:%[A-Za-z0-9._-]+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +57,7 @@ class Endpoint:
         if host := environ.get("DOCKER_HOST"):
             return cls.parse(host, source="DOCKER_HOST")
         for path in _default_sockets(environ):
-            if path.exists():
+            if os.path.exists(path):  # noqa: PTH110 - Path's raises for a directory that may not be entered
                 return cls(f"unix://{path}", "default socket")
         return cls(f"unix://{DEFAULT_SOCKET}", "default socket")
 
@@ -87,21 +92,32 @@ class Endpoint:
         return url.with_port(url.explicit_port or DEFAULT_PORT).origin()
 
     def _check_address(self) -> None:
+        rest = self.url.partition("://")[2]
+        # Before yarl sees it, whose errors quote what they refuse.
+        if "@" in rest:
+            raise self._error("expected nothing but a host and a port, and no user or password")
+        if not rest.isprintable():  # the standard library drops line ends and tabs from URLs
+            raise self._error("there is an unprintable character in it")
         try:
-            url = URL(f"http://{self.url.partition('://')[2]}")
-            host = url.host
-            self._address()
+            url = URL(f"http://{rest}")
+            host = url.host and url.raw_host  # the first can fail where the second does not
+            port = url.explicit_port
         except ValueError as error:
             raise self._error(str(error)) from error
         if not host:
             raise self._error("the host is missing, as in tcp://127.0.0.1:2375")
-        if url.user is not None or url.raw_path not in ("", "/") or url.raw_query_string or url.raw_fragment:
+        if not _HOST.fullmatch(host):
+            raise self._error(f"{host!r} is not a host")
+        if port == 0:
+            raise self._error("no daemon listens on port 0")
+        if url.raw_path not in ("", "/") or url.raw_query_string or url.raw_fragment:
             raise self._error("expected nothing but a host and a port")
 
     def _error(self, reason: str) -> ConfigError:
         # Whoever put a password in there does not want to see it in a log.
-        scheme, separator, rest = self.url.partition("://")
-        shown = f"{scheme}{separator}…@{rest.rpartition('@')[2]}" if "@" in rest else self.url
+        user, at, host = self.url.rpartition("@")
+        scheme, separator, _ = user.partition("://")
+        shown = f"{scheme + separator if separator else ''}…@{host}" if at else self.url
         return ConfigError(f"{shown[:200]!r} (from {self.source}) is no endpoint: {reason}")
 
 
@@ -117,4 +133,4 @@ def _default_sockets(environ: Mapping[str, str]) -> Iterator[Path]:
         yield Path(home, ".docker/desktop/docker.sock")
     if runtime:
         yield Path(runtime, "podman/podman.sock")
-    yield Path("/run/podman/podman.sock")
+    yield Path(PODMAN_SOCKET)

@@ -240,41 +240,74 @@ _BY_STATUS: dict[int, type[APIError]] = {
     507: NoSpaceError,
 }
 
+
+def _status_text(status: int) -> str:
+    """Match a status of the registry's as moby and Podman put it into words."""
+    return rf"\b(?:HTTP|status(?: ?code)?):? {status}\b"
+
+
 # The daemon passes on what registries and file systems told it as text: with status 500, or in a frame
-# without a code. Texts in the order of their weight: a message can hold several of them.
-_BY_TEXT: tuple[tuple[re.Pattern[str], type[APIError]], ...] = (
-    (re.compile(r"toomanyrequests|too many requests|rate limit", re.IGNORECASE), RateLimitedError),
-    (re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE), NoSpaceError),
+# without a code. That text names images, too: a word counts only where it is no part of a name such as
+# user/denied:1 or forbidden@sha256:….
+_NO_NAME = r"(?<![\w./:@-])(?:{})(?![\w/@-]|[.:]\S)"
+
+# True whatever the status: old daemons send them with 500, some with 400 or 404.
+_ALWAYS: tuple[tuple[re.Pattern[str], type[APIError]], ...] = (
     (
         re.compile(
-            r"unauthorized|authentication required|no basic auth credentials|authorization failed"
-            r"|incorrect username or password|\b401\b",
+            rf"(?<![\w./:@-])toomanyrequests:\s|\btoo many requests\b|\brate limit|{_status_text(429)}", re.IGNORECASE
+        ),
+        RateLimitedError,
+    ),
+    (re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE), NoSpaceError),
+)
+
+# In the order of their weight: a message can hold several of them.
+_BY_TEXT: tuple[tuple[re.Pattern[str], type[APIError]], ...] = (
+    (
+        re.compile(
+            r"authentication required|no basic auth credentials|incorrect username or password"
+            r"|invalid username/password|\binvalid_token\b",
             re.IGNORECASE,
         ),
         UnauthorizedError,
     ),
+    # The containerd store's words for what a graph driver calls "denied: requested access …".
+    (re.compile(r"push access denied", re.IGNORECASE), ForbiddenError),
     (
         re.compile(
-            r"manifest unknown|name unknown|repository name not known|no such image|does not exist"
-            r"|manifest for \S+ not found|: not found$|\bblob unknown\b|reference does not exist",
+            # The first goes with status 404: registries do not tell a secret repository from none.
+            r"pull access denied|manifest unknown|\bname unknown|repository name not known|no such image"
+            r"|image not known|no matching manifest for|(?:manifest for|repository) \S+ not found|: not found$"
+            r"|\bblob unknown\b|\b(?:image|manifest|reference|repository|tag)\b[^:\n]* does not exist"
+            rf"|{_status_text(404)}",
             re.IGNORECASE,
         ),
         NotFoundError,
     ),
-    (re.compile(r"\bdenied\b|forbidden", re.IGNORECASE), ForbiddenError),
+    (
+        re.compile(rf"{_NO_NAME.format('unauthorized')}|authorization failed|{_status_text(401)}", re.IGNORECASE),
+        UnauthorizedError,
+    ),
+    (
+        # "permission denied" is what the daemon's own operating system says.
+        re.compile(rf"(?<!permission ){_NO_NAME.format('denied|forbidden')}|{_status_text(403)}", re.IGNORECASE),
+        ForbiddenError,
+    ),
 )
 
 
 def api_error_class(status: int | None, message: str) -> type[APIError]:
     """Choose the class for what the daemon said: by its status if that is telling, by its text if not."""
-    for pattern, cls in _BY_TEXT[:2]:  # true whatever the status: old daemons send them with 500, some with 400 or 404
-        if pattern.search(message):
-            return cls
+    if cls := _class_by_text(_ALWAYS, message):
+        return cls
     if status is not None and status in _BY_STATUS:
         return _BY_STATUS[status]
-    if status is None or status >= 500:
-        for pattern, cls in _BY_TEXT[2:]:
-            if pattern.search(message):
-                return cls
-        return ServerError
+    # The code of a frame may be the exit code of a process, 1 to 255.
+    if status is None or status < 300 or status >= 500:
+        return _class_by_text(_BY_TEXT, message) or ServerError
     return APIError
+
+
+def _class_by_text(table: tuple[tuple[re.Pattern[str], type[APIError]], ...], message: str) -> type[APIError] | None:
+    return next((cls for pattern, cls in table if pattern.search(message)), None)

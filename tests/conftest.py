@@ -59,3 +59,22 @@ class Leftovers:
 @pytest.fixture
 def leftovers() -> Leftovers:
     return Leftovers()
+
+
+@pytest.fixture(scope="session")
+def engine_host() -> str:
+    """The address of the private Engine that `engines.py run` started for the tests."""
+    return _started("DOCKER_HOST")
+
+
+@pytest.fixture(scope="session")
+def registry() -> str:
+    """The address of the private registry that `engines.py run` started for the tests."""
+    return _started("REGISTRY")
+
+
+def _started(variable: str) -> str:
+    # A missing Engine fails: a skip would hide it. Nor is just any Engine good enough, for tests remove images.
+    if "ENGINE" not in os.environ:
+        pytest.fail("this test needs a private Engine: type `make test`, or `make unit` for the tests without one")
+    return os.environ[variable]

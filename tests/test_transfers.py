@@ -41,6 +41,7 @@ from aiodocker_images import (
 
 from .conftest import Leftovers
 from .scripted import Exchange, Handler, ScriptedDaemon
+from .ways_out import WAYS_OUT, WayOut
 
 DIGEST = "sha256:" + "ab" * 32
 PULL = [
@@ -279,81 +280,9 @@ async def pull_for_ever(exchange: Exchange) -> None:
     await exchange.client_gone()
 
 
-async def leave_by_break(images: ImageService) -> None:
-    async for _ in images.pull_stream("alpine:3.20"):
-        break
-
-
-async def leave_by_exception(images: ImageService) -> None:
-    with contextlib.suppress(ZeroDivisionError):
-        async for _ in images.pull_stream("alpine:3.20"):
-            raise ZeroDivisionError
-
-
-async def leave_by_aclose(images: ImageService) -> None:
-    stream = images.pull_stream("alpine:3.20")
-    await anext(stream)
-    await stream.aclose()
-
-
-async def leave_by_cancel(images: ImageService) -> None:
-    begun = asyncio.Event()
-    task = asyncio.create_task(images.pull("alpine:3.20", on_frame=lambda _: begun.set()))
-    await begun.wait()
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-
-
-async def leave_by_timeout(images: ImageService) -> None:
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.01):
-            await images.pull("alpine:3.20")
-
-
-async def leave_by_exception_in_on_frame(images: ImageService) -> None:
-    def fail(_: ProgressFrame) -> None:
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        await images.pull("alpine:3.20", on_frame=fail)
-
-
-async def leave_to_the_collector(images: ImageService) -> None:
-    stream = images.pull_stream("alpine:3.20")
-    await anext(stream)
-    del stream
-
-
-async def leave_a_group(images: ImageService) -> None:
-    """One task of a group fails, and the group cancels the others."""
-
-    async def fail(begun: asyncio.Event) -> None:
-        await begun.wait()
-        raise ZeroDivisionError
-
-    begun = asyncio.Event()
-    with pytest.raises(ExceptionGroup):
-        async with asyncio.TaskGroup() as group:
-            group.create_task(fail(begun))
-            group.create_task(images.pull("alpine:3.20", on_frame=lambda _: begun.set()))
-
-
-WAYS_OUT = [
-    leave_by_break,
-    leave_by_exception,
-    leave_by_aclose,
-    leave_by_cancel,
-    leave_by_timeout,
-    leave_by_exception_in_on_frame,
-    leave_to_the_collector,
-    leave_a_group,
-]
-
-
-@pytest.mark.parametrize("leave", WAYS_OUT, ids=[way.__name__ for way in WAYS_OUT])
+@pytest.mark.parametrize("leave", WAYS_OUT, ids=lambda way: way.__name__)
 async def test_leaving_a_pull_twenty_times_leaves_nothing(
-    daemon: ScriptedDaemon, leftovers: Leftovers, leave: Callable[[ImageService], Awaitable[None]]
+    daemon: ScriptedDaemon, leftovers: Leftovers, leave: WayOut
 ) -> None:
     """With five slots the sixth pull would hang on a slot that was kept; the daemon sees each one go."""
     daemon.on("POST", "/images/create", pull_for_ever)
@@ -361,7 +290,7 @@ async def test_leaving_a_pull_twenty_times_leaves_nothing(
         await images.ping()
         before = leftovers.now()
         for _ in range(20):
-            await leave(images)
+            await leave(images, "alpine:3.20")
         for exchange in daemon.requests:
             if exchange.path == "/images/create":
                 await exchange.closed.wait()

@@ -1,0 +1,307 @@
+"""An endpoint is an address that requests can be sent to, or a clear error."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pickle
+import socket
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from yarl import URL
+
+from aiodocker_images import endpoint
+from aiodocker_images.endpoint import Endpoint
+from aiodocker_images.errors import ConfigError
+
+GOOD = [
+    # text, URL, scheme, what requests are addressed to
+    ("/var/run/docker.sock", "unix:///var/run/docker.sock", "unix", "http://docker"),
+    ("unix:///var/run/docker.sock", "unix:///var/run/docker.sock", "unix", "http://docker"),
+    ("unix:///with a space/ü%41?#@x.sock", "unix:///with a space/ü%41?#@x.sock", "unix", "http://docker"),
+    ("UNIX:///d.sock", "UNIX:///d.sock", "unix", "http://docker"),
+    ("//d.sock", "unix:////d.sock", "unix", "http://docker"),
+    ("tcp://127.0.0.1:2375", "tcp://127.0.0.1:2375", "tcp", "http://127.0.0.1:2375"),
+    ("tcp://127.0.0.1", "tcp://127.0.0.1", "tcp", "http://127.0.0.1:2375"),
+    ("tcp://127.0.0.1:80", "tcp://127.0.0.1:80", "tcp", "http://127.0.0.1:80"),
+    ("tcp://127.0.0.1:2375/", "tcp://127.0.0.1:2375/", "tcp", "http://127.0.0.1:2375"),
+    ("TCP://Docker.Example:1", "TCP://Docker.Example:1", "tcp", "http://docker.example:1"),
+    ("tcp://[::1]:2375", "tcp://[::1]:2375", "tcp", "http://[::1]:2375"),
+    ("tcp://[fe80::1%eth0]", "tcp://[fe80::1%eth0]", "tcp", "http://[fe80::1%eth0]:2375"),
+    ("tcp://[::ffff:127.0.0.1]", "tcp://[::ffff:127.0.0.1]", "tcp", None),
+    ("tcp://docker_host:2375", "tcp://docker_host:2375", "tcp", "http://docker_host:2375"),
+    ("tcp://bücher.example", "tcp://bücher.example", "tcp", "http://xn--bcher-kva.example:2375"),
+    ("http://127.0.0.1:8080", "http://127.0.0.1:8080", "http", "http://127.0.0.1:8080"),
+    ("http://docker", "http://docker", "http", "http://docker:2375"),
+]
+
+
+@pytest.mark.parametrize(("text", "url", "scheme", "base"), GOOD, ids=[row[0] for row in GOOD])
+def test_an_address_is_read(text: str, url: str, scheme: str, base: str | None) -> None:
+    read = Endpoint.parse(text)
+    assert (read.url, str(read), read.scheme, read.source) == (url, url, scheme, "argument")
+    if base is not None:
+        assert read.base_url == URL(base)
+
+
+def test_the_path_of_a_socket_is_taken_as_it_is() -> None:
+    assert Endpoint.parse("unix:///with a space/ü%41?#@x.sock").socket_path == "/with a space/ü%41?#@x.sock"
+
+
+SUPPORTED = "only unix://, tcp:// and http:// endpoints and absolute paths are supported"
+ABSOLUTE = "a unix socket needs an absolute path, as in unix:///var/run/docker.sock"
+NOTHING_BUT = "expected nothing but a host and a port"
+NO_HOST = "the host is missing, as in tcp://127.0.0.1:2375"
+
+BAD = [
+    ("", SUPPORTED),
+    ("docker.sock", SUPPORTED),
+    ("./docker.sock", SUPPORTED),
+    ("127.0.0.1:2375", SUPPORTED),
+    ("localhost", SUPPORTED),
+    ("ssh://user.example", SUPPORTED),
+    ("https://127.0.0.1:2376", SUPPORTED),
+    ("npipe:////./pipe/docker_engine", SUPPORTED),
+    (r"\\.\pipe\docker_engine", SUPPORTED),
+    (r"C:\docker.sock", SUPPORTED),
+    ("fd://", SUPPORTED),
+    ("file:///var/run/docker.sock", SUPPORTED),
+    ("://127.0.0.1", SUPPORTED),
+    (" tcp://127.0.0.1", SUPPORTED),
+    ("unix:/var/run/docker.sock", SUPPORTED),
+    ("unix://", ABSOLUTE),
+    ("unix://docker.sock", ABSOLUTE),
+    ("unix://./docker.sock", ABSOLUTE),
+    ("/docker\0.sock", "a path has no NUL"),
+    ("unix:///docker\0.sock", "a path has no NUL"),
+    ("tcp://", NO_HOST),
+    ("tcp://:2375", None),
+    ("tcp:///", NO_HOST),
+    ("tcp:///var/run/docker.sock", NO_HOST),
+    ("tcp://127.0.0.1:x", None),
+    ("tcp://127.0.0.1:99999", None),
+    ("tcp://127.0.0.1:-1", None),
+    ("tcp://127.0.0.1:0", "no daemon listens on port 0"),
+    ("tcp://[::1", None),
+    ("tcp://::1", None),
+    ("tcp://[::1]x", None),
+    ("tcp://a b", "'a b' is not a host"),
+    ("tcp://a\nb", "there is an unprintable character in it"),
+    ("tcp://127.0.0.1 ", None),
+    ("tcp://a%2fb", "'a%2fb' is not a host"),
+    ("tcp://127.0.0.1/v1.41", NOTHING_BUT),
+    ("tcp://127.0.0.1/../x", NOTHING_BUT),
+    ("tcp://127.0.0.1?x=1", NOTHING_BUT),
+    ("tcp://127.0.0.1#x", NOTHING_BUT),
+    ("tcp://@127.0.0.1", NOTHING_BUT),
+    ("tcp://127.0.0.1,127.0.0.2", None),
+]
+
+
+@pytest.mark.parametrize(("text", "reason"), BAD, ids=[ascii(text) for text, _ in BAD])
+def test_what_is_no_address_is_refused_with_the_source_and_the_reason(text: str, reason: str | None) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Endpoint.parse(text, source="DOCKER_HOST")
+    message = str(caught.value)
+    assert "(from DOCKER_HOST) is no endpoint: " in message
+    assert message.endswith(reason or message) or f"{reason}, and" in message
+
+
+def test_a_message_stays_short() -> None:
+    with pytest.raises(ConfigError) as caught:
+        Endpoint.parse("x" * 100_000)
+    assert len(str(caught.value)) < 400
+
+
+SECRETIVE = [
+    "tcp://me:s3cret@host",
+    "tcp://me:s3cret@host:2375",
+    "tcp://me:s3cret@host:x",
+    "tcp://me:s3cret@",
+    "tcp://:s3cret@host",
+    "tcp://s3cret@host",
+    "tcp://me:s3/cret@host",
+    "tcp://me:s3?s3cret@host",
+    "tcp://me:s3#s3cret@host",
+    "tcp://me:p@s3cret@host",
+    "tcp://me:s3cret@ho\u2100st",  # decomposes to a slash, which the URL parser refuses by quoting the whole
+    "tcp://me:s3cret@[::1",
+    "ssh://me:s3cret@host",
+    "https://me:s3cret@host:2376",
+    "me:s3cret@host:2375",
+    "me:s3cret@host://x",
+    "://me:s3cret@host",
+    "unix://me:s3cret@host",
+]
+
+
+@pytest.mark.parametrize("text", SECRETIVE, ids=ascii)
+def test_a_password_in_an_address_is_refused_and_never_shown(text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Endpoint.parse(text)
+    shown = "".join(traceback.format_exception(caught.value, chain=True)) + repr(caught.value)
+    # The traceback of a test quotes no source line with the secret, which is a parameter.
+    assert "s3cret" not in shown
+    assert "s3/cret" not in shown
+
+
+def test_an_endpoint_is_a_value() -> None:
+    one = Endpoint.parse("/d.sock", source="DOCKER_HOST")
+    assert one == Endpoint("unix:///d.sock", "DOCKER_HOST")
+    assert one != Endpoint("unix:///d.sock")
+    assert len({one, pickle.loads(pickle.dumps(one))}) == 1
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        one.url = "tcp://x"  # type: ignore[misc] # pyright: ignore[reportAttributeAccessIssue] - that it fails is the claim
+
+
+def test_no_endpoint_is_made_without_the_checks() -> None:
+    with pytest.raises(ConfigError):
+        Endpoint("ssh://host")
+    with pytest.raises(ConfigError):
+        dataclasses.replace(Endpoint("tcp://host"), url="tcp://")
+
+
+def _listening(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+    return path
+
+
+@pytest.fixture
+def places(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
+    """Where each default socket is looked for, in their order; none is there."""
+    monkeypatch.setattr(endpoint, "DEFAULT_SOCKET", str(short_path / "var/docker.sock"))
+    monkeypatch.setattr(endpoint, "PODMAN_SOCKET", str(short_path / "podman/podman.sock"))
+    return {
+        "docker": short_path / "var/docker.sock",
+        "rootless docker": short_path / "run/docker.sock",
+        "docker desktop": short_path / "home/.docker/run/docker.sock",
+        "older docker desktop": short_path / "home/.docker/desktop/docker.sock",
+        "rootless podman": short_path / "run/podman/podman.sock",
+        "podman": short_path / "podman/podman.sock",
+    }
+
+
+@pytest.fixture
+def environ(short_path: Path) -> dict[str, str]:
+    return {"HOME": str(short_path / "home"), "XDG_RUNTIME_DIR": str(short_path / "run")}
+
+
+def test_the_default_sockets_are_tried_in_order(places: dict[str, Path], environ: dict[str, str]) -> None:
+    for place in reversed(places.values()):
+        _listening(place)
+        found = Endpoint.resolve(environ=environ)
+        assert (found.url, found.source) == (f"unix://{place}", "default socket")
+
+
+def test_without_any_socket_it_is_the_default_one_so_that_the_error_names_it(
+    places: dict[str, Path], environ: dict[str, str]
+) -> None:
+    assert Endpoint.resolve(environ=environ) == Endpoint(f"unix://{places['docker']}", "default socket")
+
+
+@pytest.mark.parametrize("environ", [{}, {"HOME": "", "XDG_RUNTIME_DIR": ""}], ids=["unset", "empty"])
+def test_a_bare_environment_is_enough(places: dict[str, Path], environ: dict[str, str]) -> None:
+    assert Endpoint.resolve(environ=environ).socket_path == str(places["docker"])
+    _listening(places["podman"])
+    assert Endpoint.resolve(environ=environ).socket_path == str(places["podman"])
+
+
+@pytest.mark.parametrize("directory", ["/" + "x" * 5000, "/dev/null", "relative\0"], ids=["too long", "a file", "NUL"])
+def test_a_place_that_cannot_be_looked_into_is_passed_over(places: dict[str, Path], directory: str) -> None:
+    _listening(places["podman"])
+    found = Endpoint.resolve(environ={"HOME": directory, "XDG_RUNTIME_DIR": directory})
+    assert found.socket_path == str(places["podman"])
+
+
+def test_a_place_that_may_not_be_looked_into_is_passed_over(
+    places: dict[str, Path], environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _listening(places["podman"])
+    real: Callable[..., os.stat_result] = os.stat
+
+    def stat(path: str | os.PathLike[str], *, follow_symlinks: bool = True) -> os.stat_result:
+        if environ["HOME"] in os.fspath(path):
+            raise PermissionError(13, "Permission denied", path)
+        return real(path, follow_symlinks=follow_symlinks)
+
+    monkeypatch.setattr(os, "stat", stat)
+    assert Endpoint.resolve(environ=environ).socket_path == str(places["podman"])
+
+
+def test_a_relative_runtime_directory_is_an_error_and_no_guess(
+    short_path: Path, places: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "docker" in places
+    monkeypatch.chdir(short_path)
+    _listening(Path("run/docker.sock"))
+    with pytest.raises(ConfigError, match="needs an absolute path"):
+        Endpoint.resolve(environ={"XDG_RUNTIME_DIR": "run"})
+
+
+def test_docker_host_beats_the_default_sockets(places: dict[str, Path], environ: dict[str, str]) -> None:
+    _listening(places["docker"])
+    found = Endpoint.resolve(environ=environ | {"DOCKER_HOST": "tcp://127.0.0.1:1"})
+    assert (found.url, found.source) == ("tcp://127.0.0.1:1", "DOCKER_HOST")
+
+
+def test_an_empty_docker_host_is_none(places: dict[str, Path], environ: dict[str, str]) -> None:
+    found = Endpoint.resolve(environ=environ | {"DOCKER_HOST": ""})
+    assert found.socket_path == str(places["docker"])
+
+
+def test_a_bad_docker_host_is_named_as_the_source(environ: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match=r"'ssh://host' \(from DOCKER_HOST\) is no endpoint"):
+        Endpoint.resolve(environ=environ | {"DOCKER_HOST": "ssh://host"})
+
+
+ARGUMENTS: list[tuple[str | Path | Endpoint, Endpoint]] = [
+    ("tcp://127.0.0.1:2", Endpoint("tcp://127.0.0.1:2", "argument")),
+    ("/d.sock", Endpoint("unix:///d.sock", "argument")),
+    (Path("/d.sock"), Endpoint("unix:///d.sock", "argument")),
+    (Endpoint("unix:///d.sock", "somewhere"), Endpoint("unix:///d.sock", "somewhere")),
+]
+
+
+@pytest.mark.parametrize(("argument", "expected"), ARGUMENTS, ids=str)
+def test_the_argument_beats_docker_host(argument: str | Path | Endpoint, expected: Endpoint) -> None:
+    assert Endpoint.resolve(argument, environ={"DOCKER_HOST": "tcp://127.0.0.1:1"}) == expected
+
+
+def test_the_environment_of_the_process_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:3")
+    assert Endpoint.resolve() == Endpoint("tcp://127.0.0.1:3", "DOCKER_HOST")
+
+
+ADDRESS = st.builds(
+    "{}{}".format,
+    st.sampled_from(["", "unix://", "unix:///", "tcp://", "http://", "TCP://[", "ssh://", "/"]),
+    st.text(),
+)
+
+
+@given(st.text() | ADDRESS)
+@example("tcp://\u2100")
+@example("tcp://\ud800")
+@example("tcp://xn--a")
+@example("tcp://" + "a" * 64 + ".example")
+@example("tcp://[fe80::1%]")
+@example("tcp://\u00ad")
+@example("tcp://a\tb")
+def test_any_text_is_an_endpoint_that_requests_can_be_sent_to_or_a_config_error(text: str) -> None:
+    try:
+        made = Endpoint.parse(text)
+    except ConfigError:
+        return
+    base = made.base_url
+    assert base.scheme == "http"
+    assert base.host
+    assert base == base.origin()
+    assert base.port
+    assert (made.scheme == "unix") == (base == URL("http://docker"))

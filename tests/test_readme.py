@@ -1,0 +1,65 @@
+"""The README's Python runs as it is printed, in its order, in one directory, on a real Engine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+import engines
+from aiodocker_images import ImageService
+
+from .test_engine import root_file_system
+
+pytestmark = pytest.mark.engine
+
+README = Path(__file__).parent.parent / "README.md"
+BLOCKS = re.findall(r"^```python\n(.*?)^```$", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def hub_host(registry: str) -> Generator[str, None, None]:
+    """The address of an Engine for which the private registry stands in for Docker Hub."""
+    with engines.Engine(config={"registry-mirrors": [f"http://{registry}"]}) as engine:
+        yield engine.host
+
+
+async def fill_the_registry(engine_host: str, name: str) -> str | None:
+    async with ImageService(engine_host) as images:
+        await images.import_image(root_file_system(), repository=name)
+        pushed = await images.push(name)
+        await images.remove(name)
+    return pushed.digest
+
+
+def test_every_python_block_runs_as_printed(engine_host: str, hub_host: str, registry: str, tmp_path: Path) -> None:
+    digest = asyncio.run(fill_the_registry(engine_host, f"{registry}/library/alpine:3.20"))
+    environment = os.environ | {"DOCKER_HOST": hub_host, "REGISTRY": registry}
+    printed: list[str] = []
+    for block in BLOCKS:
+        run = subprocess.run(
+            [sys.executable, "-W", "error", "-X", "dev", "-c", block],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert run.returncode == 0, f"{block}\n{run.stderr}"
+        assert run.stderr == ""
+        printed.append(run.stdout)
+    pull, push, save, load, stream, relay, error = printed
+    assert pull == f"{digest} is new\n"
+    assert str(digest) in push
+    assert "sha256:" in save
+    assert load == "('alpine:3.20',) ()\n"
+    assert stream == "" or "Already exists" in stream
+    assert relay == "('alpine:3.20',)\n"
+    assert error.startswith("not there: pull alpine:no-such-tag: ")
