@@ -60,6 +60,8 @@ def read_error(status: int, reason: str | None, body: bytes) -> tuple[int, str]:
     else:
         detail = document.error_detail.message if document.error_detail else None
         message = (document.message or detail or document.error or document.cause or "").strip()
+        if not message and any(msgspec.json.decode(body, type=dict[str, object]).values()):
+            message = _plain_text(body)  # somebody else's document, as of a proxy or an authorization plugin
         # Podman answers 500 with "response": 404 to a save of a missing image.
         if document.response is not None and 400 <= document.response <= 599:
             status = document.response

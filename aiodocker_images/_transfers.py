@@ -11,7 +11,7 @@ from ._operation import OnFrame, Operation, Operator
 from ._outcome import ImportOutcome, LoadOutcome, PullOutcome, PushOutcome
 from ._query import Query, encode_platforms, path_segment
 from ._tarcheck import TarCheck
-from ._transport import Call
+from ._transport import ARCHIVE_BUFFER, Call
 from .credentials import RegistryAuth
 from .errors import InvalidReferenceError
 from .models import ImportResult, LoadResult, Platform, PullResult, PushResult, SaveResult
@@ -313,6 +313,7 @@ def _save(references: Sequence[str | Reference], platforms: Iterable[str | Platf
         path="/images/get" if several else f"/images/{path_segment(names[0])}/get",
         query=(*(("names", name) for name in names if several), *chosen),
         parameters=parameters,
+        buffer=ARCHIVE_BUFFER,
     )
 
 

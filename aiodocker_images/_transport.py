@@ -47,8 +47,9 @@ MAX_ANSWER: Final = 256 << 20
 MAX_ERROR_BODY: Final = 64 << 10
 """Bytes that are read of the body of an error answer; a message is far shorter."""
 
-READ_BUFFER: Final = 1 << 20
-"""Bytes that aiohttp buffers of an answer before it stops reading the socket (it lets twice this pass)."""
+FRAME_BUFFER: Final = 64 << 10
+ARCHIVE_BUFFER: Final = 1 << 20
+"""Bytes that are buffered of an answer before aiohttp stops reading the socket (it lets twice this pass)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +57,7 @@ class Call:
     """One request to the Engine. `operation` ("pull alpine:3.20") is how errors name it.
 
     `path` is quoted and has no version. `parameters` are those that the table of versions may know.
+    `buffer` is how many bytes of the answer may wait to be read.
     """
 
     operation: str
@@ -64,6 +66,7 @@ class Call:
     query: Query = ()
     headers: dict[str, str] = field(default_factory=dict[str, str], repr=False)  # may carry credentials
     parameters: tuple[str, ...] = ()
+    buffer: int = FRAME_BUFFER
 
     @property
     def verb(self) -> str:
@@ -147,7 +150,12 @@ class Live:
         """Send the request and wait for the head of the answer; raise what its status says."""
         try:
             response = await session.request(
-                self._call.method, url, data=self._body, headers=self._call.headers, allow_redirects=False
+                self._call.method,
+                url,
+                data=self._body,
+                headers=self._call.headers,
+                allow_redirects=False,
+                read_bufsize=self._call.buffer,
             )
         except Exception as error:  # noqa: BLE001 - translated, or raised as it is
             self._reraise(error, answered=False)
@@ -393,7 +401,6 @@ class Transport:
                 timeout=self._timeout,
                 headers={"User-Agent": f"aiodocker-images/{__version__}", "Accept-Encoding": "identity"},
                 auto_decompress=False,
-                read_bufsize=READ_BUFFER,
             )
         return self._sessions[shared]
 

@@ -122,6 +122,7 @@ class SlowRegistry:
             self.open_blobs -= 1
 
     async def _refuse(self, _: web.Request) -> web.Response:
-        # 401 without a challenge. Docker retries what it does not know as final, for 50 seconds.
-        error = {"code": "UNAUTHORIZED", "message": "authentication required"}
+        # 401 without a challenge. With the code's standard message, Docker 20.10 does not recognise the code as
+        # final, and retries for 50 seconds.
+        error = {"code": "UNAUTHORIZED", "message": "no pushing here"}
         return web.json_response({"errors": [error]}, status=401)

@@ -487,7 +487,7 @@ async def test_the_users_own_exception_comes_unchanged_behind_what_came_before_i
     async with open_source(make()) as upload:
         chunks = upload.chunks()
         assert await anext(chunks) == b"first"
-        with pytest.raises(UserError) as caught:
+        with pytest.raises(UserError):
             await anext(chunks)
 
 

@@ -266,17 +266,17 @@ async def test_no_name_removes_a_container(engine: ImageService, engine_host: st
                 assert response.status == 204
 
 
-@pytest.mark.parametrize(
-    "call",
-    [
-        lambda engine, name: engine.inspect(name),
-        lambda engine, name: engine.remove(name),
-        lambda engine, name: engine.tag(name, "other"),
-        lambda engine, name: engine.save(name, to=io.BytesIO()),
-        lambda engine, name: engine.pull(name),
-    ],
-    ids=["inspect", "remove", "tag", "save", "pull"],
-)
+ON_A_MISSING_IMAGE: dict[str, Callable[[ImageService, str], Awaitable[object]]] = {
+    "inspect": lambda engine, name: engine.inspect(name),
+    "remove": lambda engine, name: engine.remove(name),
+    "tag": lambda engine, name: engine.tag(name, "other"),
+    "save": lambda engine, name: engine.save(name, to=io.BytesIO()),
+    "pull": lambda engine, name: engine.pull(name),
+    "push": lambda engine, name: engine.push(name),
+}
+
+
+@pytest.mark.parametrize("call", ON_A_MISSING_IMAGE.values(), ids=ON_A_MISSING_IMAGE)
 async def test_a_missing_image_is_not_found(
     engine: ImageService, registry: str, call: Callable[[ImageService, str], Awaitable[object]]
 ) -> None:
@@ -285,11 +285,6 @@ async def test_a_missing_image_is_not_found(
         await call(engine, name)
     assert name in str(caught.value)
     assert str(engine.endpoint) in str(caught.value)
-
-
-async def test_a_push_of_a_missing_image_is_an_error(engine: ImageService, registry: str) -> None:
-    with pytest.raises(NotFoundError, match=f"^push {registry}/missing:1: "):
-        await engine.push(f"{registry}/missing:1")
 
 
 async def test_a_missing_tag_of_a_known_repository_is_not_found(engine: ImageService, image: str) -> None:
@@ -309,7 +304,7 @@ async def test_a_registry_that_refuses_a_push_is_unauthorized(engine: ImageServi
     async with SlowRegistry() as refusing:
         name = f"{refusing.address}/refused:1"
         await engine.tag(image, name)
-        with pytest.raises(UnauthorizedError, match=f"^push {name}: .*authentication required"):
+        with pytest.raises(UnauthorizedError, match=f"^push {name}: unauthorized: no pushing here"):
             await engine.push(name)
         await engine.remove(name)
 

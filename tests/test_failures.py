@@ -228,18 +228,18 @@ REASONS = [
 
 @pytest.mark.parametrize(("number", "reason"), REASONS, ids=[errno.errorcode[number] for number, _ in REASONS])
 def test_why_a_socket_cannot_be_reached_is_said_with_what_to_do(number: int, reason: str) -> None:
-    error = aiohttp.UnixClientConnectorError("/nowhere/docker.sock", _KEY, OSError(number, "Not a directory"))
+    error = client_exceptions.UnixClientConnectorError("/nowhere/docker.sock", _KEY, OSError(number, "Not a directory"))
     assert str(translated(error)) == f"cannot connect: {reason}"
 
 
 def test_a_cause_without_a_number_is_named_by_its_text() -> None:
-    error = aiohttp.UnixClientConnectorError("/nowhere/docker.sock", _KEY, OSError("AF_UNIX path too long"))
+    error = client_exceptions.UnixClientConnectorError("/nowhere/docker.sock", _KEY, OSError("AF_UNIX path too long"))
     assert str(translated(error)) == "cannot connect: AF_UNIX path too long"
 
 
 def test_a_file_in_place_of_a_socket_is_called_so(tmp_path: Path) -> None:
     (tmp_path / "docker.sock").touch()
-    error = aiohttp.UnixClientConnectorError("docker.sock", _KEY, _REFUSED)
+    error = client_exceptions.UnixClientConnectorError("docker.sock", _KEY, _REFUSED)
     ours = translated(error, Endpoint.parse(str(tmp_path / "docker.sock")))
     assert str(ours) == "cannot connect: this file is not a socket"
 
@@ -359,7 +359,7 @@ DOCUMENT = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(codec="utf-8")),
     lambda inner: (
         st.lists(inner)
-        | st.dictionaries(st.sampled_from(["message", "cause", "response", "error", "errorDetail", "code", "x"]), inner)
+        | st.dictionaries(st.sampled_from(["message", "cause", "response", "error", "errorDetail", "x"]), inner)
     ),
 )
 
@@ -374,13 +374,7 @@ def test_whatever_the_body_is_there_is_a_message(body: bytes) -> None:
 
 REFUSALS: list[tuple[str, tuple[str, str] | None]] = [
     ("client version 1.55 is too new. Maximum supported API version is 1.51", ("1.51", "1.55")),
-    (
-        (
-            "client version 1.41 is too old. Minimum supported API version is 1.44, please upgrade your client to a newer"
-            " version"
-        ),
-        ("1.44", "1.41"),
-    ),
+    ("client version 1.41 is too old. Minimum supported API version is 1.44, please upgrade", ("1.44", "1.41")),
     ("No such image: a:1", None),
     ("client version is too new", None),
     ("", None),

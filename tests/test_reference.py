@@ -723,7 +723,7 @@ def test_references_are_values() -> None:
     assert one == other
     assert {one: "seen"}[other] == "seen"
     assert one != other.with_tag("22.04")
-    assert pickle.loads(pickle.dumps(one)) == one  # noqa: S301  # our own bytes
+    assert pickle.loads(pickle.dumps(one)) == one  # our own bytes
     assert copy.deepcopy(one) == one
     with pytest.raises(FrozenInstanceError):
         one.tag = "22.04"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]  # the point

@@ -8,6 +8,7 @@ import re
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,7 +58,7 @@ def test_a_service_is_made_without_an_event_loop_and_without_io() -> None:
         ({"idle_timeout": 0}, ValueError),
         ({"connect_timeout": -1}, ValueError),
     ],
-    ids=lambda value: str(value) if isinstance(value, dict) else "",
+    ids=["scheme", "version", "old version", "no streams", "no idling", "no connecting"],
 )
 def test_a_wrong_argument_raises_at_once(options: dict[str, object], error: type[Exception]) -> None:
     with pytest.raises(error):
@@ -349,18 +350,18 @@ async def test_closing_the_service_ends_every_kind_of_call(daemon: ScriptedDaemo
     idle = images.pull_stream("idle")
     await anext(idle)
     seen = asyncio.Event()
-    tasks = [
+    tasks: list[asyncio.Task[Any]] = [
         asyncio.create_task(images.pull("alpine", on_frame=lambda _: seen.set())),
         asyncio.create_task(images.push("alpine")),
         asyncio.create_task(images.inspect("alpine")),
     ]
     await seen.wait()
     await waiting.wait()
-    queued = asyncio.create_task(images.pull("alpine"))
+    tasks.append(asyncio.create_task(images.pull("alpine")))  # queues for a slot
     await asyncio.sleep(0.05)
     async with asyncio.timeout(5):
         await images.aclose()
-        results = await asyncio.gather(*tasks, queued, return_exceptions=True)
+        results = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(result) for result in results] == [StreamInterruptedError] * 3 + [ServiceClosedError]
     assert all("closed" in str(result) for result in results)
     with pytest.raises(StreamInterruptedError, match="closed"):

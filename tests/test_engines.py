@@ -1,0 +1,314 @@
+"""The harness that starts private Engines and registries: what it starts works, and nothing of it stays."""
+
+import contextlib
+import http.client
+import io
+import json
+import os
+import pty
+import signal
+import socket
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+
+import engines
+
+ENGINES_PY = Path(engines.__file__)
+BUSY = "exec sleep 60"
+# A shell starts background jobs, the tests perhaps among them, with SIGINT ignored.
+OWN_TERMINAL = ("env", "--default-signal=INT", "setsid", "--ctty")
+# The harness holds every state directory open, for the lock on it.
+SHOW_STATES = f"readlink /proc/$PPID/fd/* | grep ^{engines.STATE_PARENT}/adi-;"
+SHOW_ENVIRONMENT = 'echo "$ENGINE $DOCKER_HOST $REGISTRY"; echo up;'
+
+WAYS_OUT: list[tuple[str, str, bytes | signal.Signals | None, int]] = [
+    ("success", "true", None, 0),
+    ("failure", "exit 7", None, 7),
+    ("command-killed", "kill -KILL $$", None, 128 + signal.SIGKILL),
+    ("ctrl-c", BUSY, b"\x03", 128 + signal.SIGINT),
+    ("ctrl-c-many-times", BUSY, b"\x03" * 20, 128 + signal.SIGINT),
+    ("SIGINT", BUSY, signal.SIGINT, 128 + signal.SIGINT),
+    ("SIGTERM", BUSY, signal.SIGTERM, 128 + signal.SIGTERM),
+    ("SIGHUP", BUSY, signal.SIGHUP, 128 + signal.SIGHUP),
+    ("SIGKILL", BUSY, signal.SIGKILL, -signal.SIGKILL),
+]
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP to an Engine, by the standard library: the harness is tested without what it is a harness for."""
+
+    def __init__(self, engine: engines.Engine, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = engine.socket
+
+    def connect(self) -> None:
+        """Connect to the socket of the Engine."""
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+def ask(engine: engines.Engine, method: str, path: str, body: bytes = b"", timeout: float = 30) -> bytes:
+    with contextlib.closing(UnixConnection(engine, timeout)) as connection:
+        connection.request(method, path, body)
+        return connection.getresponse().read()
+
+
+def import_image(engine: engines.Engine, tag: str) -> None:
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        tar.add(engines.busybox(), "bin/sh")
+    ask(engine, "POST", f"/images/create?fromSrc=-&repo=box&tag={tag}", archive.getvalue())
+
+
+def tags(engine: engines.Engine) -> list[str]:
+    return [tag for image in json.loads(ask(engine, "GET", "/images/json")) for tag in image["RepoTags"]]
+
+
+def listens(address: str) -> bool:
+    host, port = address.split(":")
+    with socket.socket() as connection:
+        return connection.connect_ex((host, int(port))) == 0
+
+
+def traces(state: Path) -> list[str]:
+    """Return the processes and mounts of a state directory, and itself if it exists."""
+    found = [str(state)] if state.exists() else []
+    for name in ("environ", "mountinfo"):
+        for file in Path("/proc").glob(f"[0-9]*/{name}"):
+            with contextlib.suppress(OSError):  # the process ended
+                if str(state).encode() in file.read_bytes():
+                    found.append(str(file))
+    return found
+
+
+def read_until(descriptor: int, end: bytes) -> bytes:
+    """Read a terminal until `end`, or until no process has it open any more."""
+    output = b""
+    with contextlib.suppress(OSError):
+        while end not in output or not end:
+            output += os.read(descriptor, 65536)
+    return output
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[engines.Engine]:
+    with engines.Engine() as engine:
+        yield engine
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize(("script", "cause", "status"), [way[1:] for way in WAYS_OUT], ids=[way[0] for way in WAYS_OUT])
+def test_every_way_out_leaves_nothing(script: str, cause: bytes | signal.Signals | None, status: int) -> None:
+    """Whatever ends a run, its status is passed on, and no process, mount, directory or open port stays."""
+    terminal, ours = pty.openpty()
+    command = [*OWN_TERMINAL, sys.executable, str(ENGINES_PY), "run", "docker20", "--", "sh", "-c"]
+    with subprocess.Popen(
+        [*command, SHOW_STATES + SHOW_ENVIRONMENT + script], stdin=ours, stdout=ours, stderr=ours
+    ) as harness:
+        os.close(ours)
+        *states, name, host, registry, _up = read_until(terminal, b"up\r\n").decode().split()[:6]
+        if isinstance(cause, bytes):
+            os.write(terminal, cause)
+        elif cause is not None:
+            harness.send_signal(cause)
+        read_until(terminal, b"")  # whoever cleans up has the terminal open until it is done
+        assert harness.wait() == status
+    os.close(terminal)
+    assert name == "docker20"
+    assert len(states) == 2
+    assert host in {f"unix://{state}/docker.sock" for state in states}
+    assert [traces(Path(state)) for state in states] == [[], []]
+    assert not listens(registry)
+
+
+@pytest.mark.engine
+def test_an_engine_sees_nothing_of_another(engine: engines.Engine) -> None:
+    """An image in one private Engine is not in another that runs beside it."""
+    import_image(engine, "apart")
+    with engines.Engine() as other:
+        assert other.pid != engine.pid
+        assert tags(other) == []
+    assert "box:apart" in tags(engine)
+
+
+def sigkill_the_daemon_alone(engine: engines.Engine) -> None:
+    os.kill(engine.pid, signal.SIGKILL)
+    with contextlib.suppress(OSError):
+        while True:
+            ask(engine, "GET", "/_ping")
+    engine.kill()
+
+
+INTERRUPTIONS: dict[str, Callable[[engines.Engine], object]] = {
+    "restart": engines.Engine.restart,
+    "kill": engines.Engine.kill,
+    "SIGKILL": sigkill_the_daemon_alone,
+}
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("interrupt", INTERRUPTIONS.values(), ids=INTERRUPTIONS.keys())
+def test_images_outlive_the_daemon(engine: engines.Engine, interrupt: Callable[[engines.Engine], object]) -> None:
+    """After a restart, or a kill and a start, an Engine has its address and its images, and a new process."""
+    import_image(engine, "lasting")
+    before = engine.pid, engine.host
+    interrupt(engine)
+    with contextlib.suppress(engines.EngineError):  # restart has started it
+        engine.start()
+    assert "box:lasting" in tags(engine)
+    assert (engine.pid != before[0], engine.host) == (True, before[1])
+
+
+@pytest.mark.engine
+def test_a_paused_engine_is_silent(engine: engines.Engine) -> None:
+    """Between pause and resume an Engine accepts connections and answers nothing."""
+    engine.pause()
+    with pytest.raises(TimeoutError):
+        ask(engine, "GET", "/_ping", timeout=0.2)
+    engine.resume()
+    assert ask(engine, "GET", "/_ping") == b"OK"
+
+
+@pytest.mark.engine
+def test_a_daemon_that_cannot_start_says_why() -> None:
+    """The tail of the daemon's log is in the error, and what it had written is removed."""
+    broken = engines.Engine(config={"storage-driver": "no-such-driver"})
+    with pytest.raises(engines.EngineError, match="no-such-driver"), broken:
+        pass
+    assert traces(broken.state) == []
+
+
+@pytest.mark.engine
+def test_a_registry_keeps_its_address() -> None:
+    """A registry has the same address after a kill, and none listens there in between."""
+    with engines.Registry() as registry:
+        address = registry.address
+        registry.kill()
+        assert not listens(address)
+        registry.start()
+        assert (registry.address, listens(address)) == (address, True)
+
+
+@pytest.mark.engine
+def test_a_registry_whose_port_is_snatched_takes_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port that another process takes between the choice and the start is not the end."""
+    create_server, chosen = socket.create_server, list[socket.socket]()
+
+    @contextlib.contextmanager
+    def kept_open_once(address: tuple[str, int]) -> Generator[socket.socket]:
+        chosen.append(create_server(address))
+        yield chosen[-1]
+        if len(chosen) > 1:
+            chosen[-1].close()
+
+    monkeypatch.setattr(socket, "create_server", kept_open_once)
+    with engines.Registry() as registry:
+        taken = chosen[0].getsockname()[1]
+        assert len(chosen) == 2
+        assert registry.address != f"127.0.0.1:{taken}"
+    chosen[0].close()
+
+
+def test_auto_starts_nothing_where_the_environment_names_both() -> None:
+    """With DOCKER_HOST and REGISTRY set, `run auto` only runs the command, whose environment says the same."""
+    environment = {**os.environ, "ENGINE": "", "DOCKER_HOST": "unix:///there.sock", "REGISTRY": "there:5000"}
+    script = SHOW_STATES + SHOW_ENVIRONMENT
+    command = [sys.executable, str(ENGINES_PY), "run", "auto", "--", "sh", "-c", script]
+    run = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    assert run.stdout.split() == ["unix:///there.sock", "there:5000", "up"]
+
+
+MISSING: dict[str, tuple[str, int, tuple[str, str]]] = {
+    "root": ("", 1000, ("needs root", "sudo make demo")),
+    "apt": ("", 0, ("docker.io", "DOCKER_HOST=")),
+    "apt-for-the-registry": ("unix:///there.sock", 1000, ("docker-registry", "REGISTRY=")),
+}
+
+
+@pytest.mark.parametrize("missing", MISSING)
+def test_what_is_missing_is_said_in_two_lines(
+    missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The first line says what is missing, the second what to type; the status is 1."""
+    docker_host, user, words = MISSING[missing]
+    monkeypatch.delenv("REGISTRY", raising=False)
+    monkeypatch.setenv("DOCKER_HOST", docker_host)
+    monkeypatch.setenv("ENGINES_CACHE", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(engines, "STATE_PARENT", tmp_path)
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    assert engines.main(["run", "auto", "--", "true"]) == 1
+    first, second = capfd.readouterr().err.splitlines()
+    assert (words[0] in first, words[1] in second) == (True, True)
+
+
+APT_GET = """#!/bin/sh
+case "$*" in
+*update) echo x >>"$UPDATES" ;;
+*download*) [ "$(wc -l <"$UPDATES")" -ge "$ENOUGH" ] || { echo "E: no such file" >&2; exit 100; }; >busybox.deb ;;
+esac
+"""
+DPKG_DEB = """#!/bin/sh
+mkdir -p "$3/bin" && cp "$2" "$3/bin/busybox"
+"""
+
+
+@pytest.fixture
+def updates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put an apt-get in front whose downloads fail until it updated $ENOUGH times; return its record."""
+    updates = tmp_path / "updates"
+    updates.touch()
+    for name, script in (("apt-get", APT_GET), ("dpkg-deb", DPKG_DEB)):
+        program = tmp_path / name
+        program.write_text(script)
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("UPDATES", str(updates))
+    monkeypatch.setenv("ENGINES_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("time.sleep", Mock())
+    return updates
+
+
+@pytest.mark.parametrize("enough", [0, 1, 2], ids=["at-once", "old-package-lists", "mirror-away-for-a-moment"])
+def test_a_download_is_tried_again(enough: int, updates: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Package lists are updated only if a download fails, and what is unpacked is there to stay."""
+    monkeypatch.setenv("ENOUGH", str(enough))
+    assert engines.busybox().exists()
+    monkeypatch.setenv("PATH", "")
+    assert engines.busybox().exists()
+    assert len(updates.read_text().split()) == enough
+
+
+def test_a_download_that_never_works_gives_apts_reason(updates: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error carries apt's own last words, and nothing that looks unpacked is left."""
+    monkeypatch.setenv("ENOUGH", "100")
+    with pytest.raises(engines.EngineError, match="E: no such file"):
+        engines.busybox()
+    assert updates.read_text()
+    assert not list(updates.parent.glob("cache/*/tools"))
+
+
+def test_a_sweep_takes_what_has_no_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A state directory that nobody holds goes, with the processes that carry its mark; a held one stays."""
+    monkeypatch.setattr(engines, "STATE_PARENT", tmp_path)
+    left, held = tmp_path / "adi-left", tmp_path / "adi-held"
+    left.mkdir()
+    lock = engines._claim(held)  # pyright: ignore[reportPrivateUsage] - what a running Engine does
+    processes = [
+        subprocess.Popen(["sleep", "60"], env={"PATH": os.environ["PATH"], engines.STATE_MARK: str(state)})
+        for state in (left, held)
+    ]
+    engines.sweep()
+    assert (processes[0].wait(), processes[1].poll()) == (-signal.SIGKILL, None)
+    assert list(tmp_path.iterdir()) == [held]
+    os.close(lock)
+    engines.sweep()
+    assert processes[1].wait() == -signal.SIGKILL
+    assert list(tmp_path.iterdir()) == []
