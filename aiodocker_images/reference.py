@@ -30,19 +30,20 @@ _DIGEST_LENGTHS = {"sha256": 64, "sha384": 96, "sha512": 128}  # hex digits
 _MAX_SHOWN = 80
 
 # Character classes are spelled out, for \w and \d match full-width letters and digits too; patterns are
-# applied with fullmatch, for $ matches before a final newline; quantifiers are possessive (++), so that no
-# text makes them backtrack.
-_WORD = r"[a-z0-9]++"
-_JOINT = r"(?:\.|__?|-++)"
-_LABEL = r"[A-Za-z0-9]++(?:-++[A-Za-z0-9]++)*+"
-_HOST_NAME = rf"{_LABEL}(?:\.{_LABEL})*+"
-_IPV6 = r"\[[A-Fa-f0-9:]++\]"
-_PORT = r":[0-9]++"
+# applied with fullmatch, for $ matches before a final newline. What follows a repetition never begins like what
+# is repeated, so that no text takes more than linear time. Possessive quantifiers would say so, but match too
+# much in CPython 3.11.0 to 3.11.4 (python/cpython#106052).
+_WORD = r"[a-z0-9]+"
+_JOINT = r"(?:\.|__?|-+)"
+_LABEL = r"[A-Za-z0-9]+(?:-+[A-Za-z0-9]+)*"
+_HOST_NAME = rf"{_LABEL}(?:\.{_LABEL})*"
+_IPV6 = r"\[[A-Fa-f0-9:]+\]"
+_PORT = r":[0-9]+"
 
 _DOMAIN = re.compile(rf"(?:{_HOST_NAME}|{_IPV6})(?:{_PORT})?")
-_COMPONENT = re.compile(rf"{_WORD}(?:{_JOINT}{_WORD})*+")
-_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*+")
-_LOWER_HEX = re.compile(r"[a-f0-9]++")
+_COMPONENT = re.compile(rf"{_WORD}(?:{_JOINT}{_WORD})*")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_LOWER_HEX = re.compile(r"[a-f0-9]+")
 _FULL_ID = re.compile(r"[a-f0-9]{64}")
 _PREFIXED_ID = re.compile(r"sha256:[a-f0-9]{1,64}")
 _ID = re.compile(r"(?:sha256:)?[a-f0-9]{1,64}")
