@@ -34,11 +34,11 @@ clean:  ## forget the virtual environment and the unpacked Engines
 	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 .venv/.demo: pyproject.toml constraints.txt | .venv/bin/pip
-	$(INSTALL) --editable '.[cli]'
+	@$(INSTALL) --editable '.[cli]'
 	@touch $@
 
 .venv/.dev: pyproject.toml constraints.txt | .venv/bin/pip
-	$(INSTALL) --editable '.[dev]'
+	@$(INSTALL) --editable '.[dev]'
 	@touch $@ .venv/.demo
 
 # Debian's python3 comes without what venv needs to put pip into the new environment.
