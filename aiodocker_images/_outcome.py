@@ -12,9 +12,9 @@ from typing import Generic, Protocol, TypeVar
 import msgspec
 
 from .errors import FrameDecodeError, StreamInterruptedError
-from .models import ImportResult, LoadResult, PullResult, PushResult
 from .progress import ProgressFrame
 from .reference import Reference
+from .results import ImportResult, LoadResult, PullResult, PushResult
 
 __all__ = ["ImportOutcome", "LoadOutcome", "Outcome", "PullOutcome", "PushOutcome"]
 

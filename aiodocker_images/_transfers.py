@@ -14,9 +14,10 @@ from ._tarcheck import TarCheck
 from ._transport import ARCHIVE_BUFFER, Call
 from .credentials import RegistryAuth
 from .errors import InvalidReferenceError
-from .models import ImportResult, LoadResult, Platform, PullResult, PushResult, SaveResult
+from .models import Platform
 from .progress import ProgressFrame
 from .reference import Reference, name_or_id
+from .results import ImportResult, LoadResult, PullResult, PushResult, SaveResult
 
 __all__ = ["Transfers"]
 

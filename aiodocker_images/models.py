@@ -1,4 +1,4 @@
-"""What the Engine answers about images, and what operations return: frozen structs. Pure.
+"""What the Engine answers about images: frozen structs. Pure.
 
 Field names are the API's in snake_case. Unknown fields are ignored. Every field tolerates being absent or
 null, whatever the API promises: daemons of different ages and Podman differ in what they leave out. Tuples,
@@ -20,26 +20,40 @@ from msgspec import field
 from .errors import InvalidPlatformError
 
 __all__ = [
+    "Attestation",
+    "AttestationData",
+    "BuildCachePruneReport",
+    "BuildIdentity",
     "Descriptor",
+    "DistributionInspect",
     "EngineComponent",
+    "EnginePlatform",
     "EngineVersion",
+    "Event",
+    "EventActor",
     "GraphDriver",
     "HealthConfig",
+    "HistoryLayer",
+    "Identity",
     "ImageConfig",
+    "ImageDiskUsage",
     "ImageInspect",
     "ImageManifest",
     "ImageManifestData",
     "ImageMetadata",
     "ImageSummary",
-    "ImportResult",
-    "LoadResult",
+    "LoginResult",
+    "ManifestSize",
     "Ping",
     "Platform",
-    "PullResult",
-    "PushResult",
+    "PruneReport",
+    "PullIdentity",
     "RemovedImage",
     "RootFS",
-    "SaveResult",
+    "SearchResult",
+    "SignatureIdentity",
+    "SignatureTimestamp",
+    "UnpackedSize",
 ]
 
 T = TypeVar("T")
@@ -158,10 +172,53 @@ class UnpackedSize(Model, frozen=True, kw_only=True):
     unpacked: int | None = None
 
 
+class BuildIdentity(Model, frozen=True, kw_only=True):
+    """The build that made an image: its reference in BuildKit's history, and when."""
+
+    ref: Nullable[str] = ""
+    created_at: Timestamp = None
+
+
+class PullIdentity(Model, frozen=True, kw_only=True):
+    """The repository that an image was pulled from; the original one if it came through a mirror."""
+
+    repository: Nullable[str] = ""
+
+
+class SignatureTimestamp(Model, frozen=True, kw_only=True):
+    """A verified time of a signature, and who vouches for it."""
+
+    type: Nullable[str] = ""
+    uri: Nullable[str] = field(default="", name="URI")
+    timestamp: Timestamp = None
+
+
+class SignatureIdentity(Model, frozen=True, kw_only=True):
+    """A verified signature of an image. `signer` holds the certificate's fields by their API names."""
+
+    name: Nullable[str] = ""
+    timestamps: Nullable[tuple[SignatureTimestamp, ...]] = ()
+    known_signer: Nullable[str] = ""
+    docker_reference: Nullable[str] = ""
+    signer: Nullable[Mapping[str, Any]] = field(default_factory=dict[str, Any])
+    signature_type: Nullable[str] = ""
+    error: Nullable[str] = ""
+    warnings: Nullable[tuple[str, ...]] = ()
+
+
+class Identity(Model, frozen=True, kw_only=True):
+    """What the daemon has verified of an image's origin (API 1.53)."""
+
+    signature: Nullable[tuple[SignatureIdentity, ...]] = ()
+    pull: Nullable[tuple[PullIdentity, ...]] = ()
+    build: Nullable[tuple[BuildIdentity, ...]] = ()
+
+
 class ImageManifestData(Model, frozen=True, kw_only=True):
     """What a manifest of the kind "image" says besides; `containers` holds ids of containers that use it."""
 
     platform: Platform | None = None
+    identity: Identity | None = None
     containers: Nullable[tuple[str, ...]] = ()
     size: UnpackedSize | None = None
 
@@ -264,6 +321,7 @@ class ImageInspect(Model, frozen=True, kw_only=True):
     id: Nullable[str] = ""
     descriptor: Descriptor | None = None
     manifests: Nullable[tuple[ImageManifest, ...]] = ()
+    identity: Identity | None = None
     repo_tags: Nullable[tuple[str, ...]] = ()
     repo_digests: Nullable[tuple[str, ...]] = ()
     parent: Nullable[str] = ""
@@ -288,6 +346,110 @@ class RemovedImage(Model, frozen=True, kw_only=True):
 
     untagged: str | None = None
     deleted: str | None = None
+
+
+class HistoryLayer(Model, frozen=True, kw_only=True):
+    """One step in the making of an image, the newest first.
+
+    `id` is "<missing>" for layers made elsewhere. `size` in bytes, 0 for a step that only changed the
+    configuration. `created_by` is the command.
+    """
+
+    id: Nullable[str] = ""
+    created: Timestamp = None
+    created_by: Nullable[str] = ""
+    tags: Nullable[tuple[str, ...]] = ()
+    size: Nullable[int] = 0
+    comment: Nullable[str] = ""
+
+
+class PruneReport(Model, frozen=True, kw_only=True):
+    """What a prune removed, and the bytes that it freed."""
+
+    removed: Nullable[tuple[RemovedImage, ...]] = field(default=(), name="ImagesDeleted")
+    space_reclaimed: Nullable[int] = 0
+
+
+class BuildCachePruneReport(Model, frozen=True, kw_only=True):
+    """The ids of the build cache records that a prune removed, and the bytes that it freed."""
+
+    caches_deleted: Nullable[tuple[str, ...]] = ()
+    space_reclaimed: Nullable[int] = 0
+
+
+class SearchResult(Model, frozen=True, kw_only=True, rename=None):
+    """A repository that a registry's search found. `is_automated` is always false since Docker 25."""
+
+    name: Nullable[str] = ""
+    description: Nullable[str] = ""
+    star_count: Nullable[int] = 0
+    is_official: Nullable[bool] = False
+    is_automated: Nullable[bool] = False
+
+
+class DistributionInspect(Model, frozen=True, kw_only=True):
+    """What a registry says of an image without a pull: its manifest or index, and the platforms in it."""
+
+    descriptor: Descriptor | None = None
+    platforms: Nullable[tuple[Platform, ...]] = ()
+
+
+class Attestation(Model, frozen=True, kw_only=True):
+    """An in-toto statement attached to an image; `statement`, its JSON document, only if it was asked for."""
+
+    descriptor: Descriptor | None = None
+    predicate_type: Nullable[str] = ""
+    statement: Any = None
+
+
+class EventActor(Model, frozen=True, kw_only=True):
+    """What an event is about: for an image, its id or name, and attributes such as `name`."""
+
+    id: Nullable[str] = field(default="", name="ID")
+    attributes: Nullable[Mapping[str, str]] = field(default_factory=dict[str, str])
+
+
+class Event(Model, frozen=True, kw_only=True):
+    """Something that happened to an image: `action` is pull, push, tag, untag, delete, load, save, import and so on.
+
+    `time_nano` is when, in nanoseconds since the epoch; `time` the same as a datetime, to the second.
+    """
+
+    type: Nullable[str] = ""
+    action: Nullable[str] = ""
+    actor: EventActor | None = None
+    scope: Nullable[str] = field(default="", name="scope")
+    time: Timestamp = field(default=None, name="time")
+    time_nano: Nullable[int] = field(default=0, name="timeNano")
+
+
+class ImageDiskUsage(Model, frozen=True, kw_only=True):
+    """The disk that images take. Sizes in bytes.
+
+    `active_count` of `total_count` images are used by containers; `reclaimable` is what removing the others
+    would free, `total_size` what all layers take together. Each is None where the Engine does not say:
+    before API 1.52 the two last but `total_size`. `items` are the images: always before, with `verbose` since.
+    """
+
+    active_count: int | None = None
+    total_count: int | None = None
+    reclaimable: int | None = None
+    total_size: int | None = None
+    items: Nullable[tuple[ImageSummary, ...]] = ()
+
+
+class LoginResult(Model, frozen=True, kw_only=True):
+    """How a registry took credentials; `identity_token` stands for the password from then on, if not empty."""
+
+    status: Nullable[str] = ""
+    identity_token: Nullable[str] = ""
+
+    def __repr__(self) -> str:
+        token = ", identity_token=***" if self.identity_token else ""
+        return f"LoginResult(status={self.status!r}{token})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:  # msgspec's own would show the token
+        return [("status", self.status)]
 
 
 class Ping(Model, frozen=True, kw_only=True):
@@ -330,46 +492,3 @@ class EngineVersion(Model, frozen=True, kw_only=True):
     kernel_version: Nullable[str] = ""
     experimental: Nullable[bool] = False
     build_time: Nullable[str] = ""
-
-
-class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """What an operation came to, gathered from its progress."""
-
-
-class PullResult(Result, frozen=True, kw_only=True):
-    """`digest` of the manifest, None where the Engine names none (Podman). `up_to_date`: nothing was new.
-
-    With `all_tags`, `reference` has no tag, `digest` is the last tag's, and `up_to_date` means all of them.
-    """
-
-    reference: str
-    digest: str | None = None
-    up_to_date: bool = False
-
-
-class PushResult(Result, frozen=True, kw_only=True):
-    """`digest` and `size` (bytes) of the manifest in the registry; of the last tag with `all_tags`."""
-
-    reference: str
-    digest: str | None = None
-    size: int | None = None
-
-
-class LoadResult(Result, frozen=True, kw_only=True):
-    """The names that the archive brought, in familiar form, and the ids of images in it that had no name."""
-
-    references: tuple[str, ...] = ()
-    ids: tuple[str, ...] = ()
-
-
-class SaveResult(Result, frozen=True, kw_only=True):
-    """`size` of the archive in bytes; `digest` ("sha256:…") of its bytes with `checksum=True`, else None."""
-
-    size: int
-    digest: str | None = None
-
-
-class ImportResult(Result, frozen=True, kw_only=True):
-    """The id of the new image."""
-
-    id: str

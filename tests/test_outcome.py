@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from aiodocker_images._outcome import ImportOutcome, LoadOutcome, Outcome, PullOutcome, PushOutcome
 from aiodocker_images.errors import DockerError, FrameDecodeError, StreamInterruptedError
-from aiodocker_images.models import ImportResult, LoadResult, PullResult, PushResult
 from aiodocker_images.progress import ProgressFrame
 from aiodocker_images.reference import Reference
+from aiodocker_images.results import ImportResult, LoadResult, PullResult, PushResult
 
 R = TypeVar("R")
 

@@ -1,0 +1,56 @@
+"""What operations come to, gathered from their progress: frozen structs. Pure."""
+
+from __future__ import annotations
+
+import msgspec
+
+__all__ = ["BuildResult", "ImportResult", "LoadResult", "PullResult", "PushResult", "SaveResult"]
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """What an operation came to, gathered from its progress."""
+
+
+class PullResult(Result, frozen=True, kw_only=True):
+    """`digest` of the manifest, None where the Engine names none (Podman). `up_to_date`: nothing was new.
+
+    With `all_tags`, `reference` has no tag, `digest` is the last tag's, and `up_to_date` means all of them.
+    """
+
+    reference: str
+    digest: str | None = None
+    up_to_date: bool = False
+
+
+class PushResult(Result, frozen=True, kw_only=True):
+    """`digest` and `size` (bytes) of the manifest in the registry; of the last tag with `all_tags`."""
+
+    reference: str
+    digest: str | None = None
+    size: int | None = None
+
+
+class LoadResult(Result, frozen=True, kw_only=True):
+    """The names that the archive brought, in familiar form, and the ids of images in it that had no name."""
+
+    references: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()
+
+
+class SaveResult(Result, frozen=True, kw_only=True):
+    """`size` of the archive in bytes; `digest` ("sha256:…") of its bytes with `checksum=True`, else None."""
+
+    size: int
+    digest: str | None = None
+
+
+class ImportResult(Result, frozen=True, kw_only=True):
+    """The id of the new image."""
+
+    id: str
+
+
+class BuildResult(Result, frozen=True, kw_only=True):
+    """The id of the image that was built; None if the build made none (an output elsewhere)."""
+
+    id: str | None = None
