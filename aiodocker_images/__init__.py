@@ -78,6 +78,7 @@ from .models import (
     SearchResult,
     SignatureIdentity,
     SignatureTimestamp,
+    SignerIdentity,
     UnpackedSize,
 )
 from .progress import (
@@ -170,6 +171,7 @@ __all__ = [
     "ServiceClosedError",
     "SignatureIdentity",
     "SignatureTimestamp",
+    "SignerIdentity",
     "StaticKeychain",
     "StreamInterruptedError",
     "StreamStalledError",

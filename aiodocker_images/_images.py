@@ -1,4 +1,4 @@
-"""The operations on images that the Engine has: list, inspect, tag, remove."""
+"""The operations on images that the Engine has: list, inspect, history, tag, remove, prune and the rest."""
 
 from __future__ import annotations
 
@@ -8,11 +8,22 @@ from typing import Final
 
 import msgspec
 
+from ._model import Model, Nullable
 from ._operation import Operator
 from ._query import Filters, Query, encode_filters, encode_platforms, flags, path_segment
 from ._transport import Call
+from .api_version import first_version
 from .errors import InvalidReferenceError
-from .models import ImageInspect, ImageSummary, Platform, RemovedImage
+from .models import (
+    Attestation,
+    HistoryLayer,
+    ImageDiskUsage,
+    ImageInspect,
+    ImageSummary,
+    Platform,
+    PruneReport,
+    RemovedImage,
+)
 from .reference import Reference, name_or_id
 
 __all__ = ["Images"]
@@ -20,6 +31,9 @@ __all__ = ["Images"]
 _INSPECT: Final = msgspec.json.Decoder(ImageInspect)
 _SUMMARIES: Final = msgspec.json.Decoder(list[ImageSummary])
 _REMOVED: Final = msgspec.json.Decoder(list[RemovedImage])
+_HISTORY: Final = msgspec.json.Decoder(list[HistoryLayer])
+_ATTESTATIONS: Final = msgspec.json.Decoder(list[Attestation])
+_PRUNED: Final = msgspec.json.Decoder(PruneReport)
 
 
 class Images(Operator):
@@ -53,6 +67,55 @@ class Images(Operator):
             parameters=parameters,
         )
         return await self._transport.fetch(call, _INSPECT)
+
+    async def history(
+        self, reference: str | Reference, *, platform: str | Platform | None = None
+    ) -> builtins.list[HistoryLayer]:
+        """Return the steps in the making of an image, the newest first.
+
+        `platform` selects one of a multi-platform image (API 1.48).
+
+        Raises `InvalidReferenceError`, `NotFoundError` and every other `DockerError`.
+        GET /images/{name}/history (API 1.41).
+        """
+        name = name_or_id(reference)
+        chosen = () if platform is None else encode_platforms([Platform.parse(platform)])
+        call = Call(
+            operation=f"history {name}",
+            method="GET",
+            path=f"/images/{path_segment(name)}/history",
+            query=chosen,
+            parameters=("platform",) if chosen else (),
+        )
+        return await self._transport.fetch(call, _HISTORY)
+
+    async def attestations(
+        self,
+        reference: str | Reference,
+        *,
+        platform: str | Platform | None = None,
+        types: Iterable[str] = (),
+        statement: bool = False,
+    ) -> builtins.list[Attestation]:
+        """Return the in-toto statements attached to an image, such as its provenance.
+
+        `platform` selects the variant, by default the daemon's own; `types` are predicate type URIs, any of
+        which will do; `statement` asks for the documents themselves.
+
+        Raises `UnsupportedAPIVersionError`, `NotFoundError`, `ServerError` (the graph-driver store keeps no
+        attestations) and every other `DockerError`. GET /images/{name}/attestations (API 1.55).
+        """
+        name = name_or_id(reference)
+        chosen = () if platform is None else encode_platforms([Platform.parse(platform)])
+        wanted = (types,) if isinstance(types, str) else types
+        call = Call(
+            operation=f"attestations {name}",
+            method="GET",
+            path=f"/images/{path_segment(name)}/attestations",
+            query=(*chosen, *(("type", uri) for uri in wanted), *flags(statement=statement)),
+            parameters=("attestations",),
+        )
+        return await self._transport.fetch(call, _ATTESTATIONS)
 
     async def tag(self, source: str | Reference, target: str | Reference) -> None:
         """Give an image another name; `target` without a tag gets `latest`, and takes it from another image.
@@ -102,6 +165,42 @@ class Images(Operator):
         )
         return await self._transport.fetch(call, _REMOVED)
 
+    async def prune(
+        self,
+        *,
+        all: bool = False,  # noqa: A002 - the Engine's own name
+        filters: Filters | None = None,
+    ) -> PruneReport:
+        """Remove images that no container uses: those without a name, or with `all` those with one, too.
+
+        `filters` narrow it by `until` and `label`, as in `list`.
+
+        Raises `InvalidParameterError` for an unknown filter, `ConflictError` while another prune runs, and
+        every other `DockerError`. POST /images/prune (API 1.41).
+        """
+        chosen: Filters = {"dangling": not all, **(filters or {})}
+        call = Call(
+            operation="prune", method="POST", path="/images/prune", query=(("filters", encode_filters(chosen)),)
+        )
+        return await self._transport.fetch(call, _PRUNED)
+
+    async def disk_usage(self, *, verbose: bool = False) -> ImageDiskUsage:
+        """Return the disk that images take; `verbose` asks for the images one by one, too.
+
+        An Engine below API 1.52 has no figures for all of them: they are computed from its list as the docker
+        CLI computes them.
+
+        Raises every `DockerError`. GET /system/df?type=image (API 1.41; below 1.42 the Engine computes the
+        usage of containers, volumes and the build cache in vain).
+        """
+        version = await self._transport.negotiated()
+        query: Query = () if version < first_version("disk_usage", "type") else (("type", "image"),)
+        if version >= first_version("disk_usage", "verbose"):
+            query += flags(verbose=verbose)
+        call = Call(operation="disk_usage", method="GET", path="/system/df", query=query)
+        answer = await self._transport.fetch(call, _DISK_USAGE)
+        return answer.image_usage or _usage_of(answer)
+
     # Defined last: after it, `list` in this class's annotations would mean the method.
     async def list(
         self,
@@ -139,3 +238,27 @@ class Images(Operator):
             parameters=tuple(name for name, wanted in gated.items() if wanted),
         )
         return await self._transport.fetch(call, _SUMMARIES)
+
+
+class _DiskUsage(Model, frozen=True, kw_only=True):
+    """The answer in both shapes: one figure of each kind since API 1.52, the images themselves before."""
+
+    image_usage: ImageDiskUsage | None = None
+    layers_size: int | None = None
+    images: Nullable[tuple[ImageSummary, ...]] = ()
+
+
+_DISK_USAGE: Final = msgspec.json.Decoder(_DiskUsage)
+
+
+def _usage_of(answer: _DiskUsage) -> ImageDiskUsage:
+    used = [image for image in answer.images if image.containers > 0]
+    own = sum(image.size - image.shared_size for image in used if image.shared_size >= 0)
+    total = answer.layers_size
+    return ImageDiskUsage(
+        active_count=len(used),
+        total_count=len(answer.images),
+        reclaimable=None if total is None else total - own,
+        total_size=total,
+        items=answer.images,
+    )

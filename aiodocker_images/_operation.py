@@ -59,7 +59,11 @@ class Operator:
         """Yield the frames of an operation; return only if it is complete."""
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(self._transport.located(operation.call))
-            call = await self._with_credentials(operation)
+            call = operation.call
+            if operation.registry is not None:
+                call = await self._authorized(
+                    call, operation.registry, operation.auth, even_anonymous=operation.header_if_anonymous
+                )
             upload = None
             if operation.source is not None:
                 upload = await stack.enter_async_context(open_source(operation.source))
@@ -80,13 +84,12 @@ class Operator:
         operation.outcome.update(frame)
         return frame
 
-    async def _with_credentials(self, operation: Operation[Any]) -> Call:
-        call, registry = operation.call, operation.registry
-        if registry is None:
-            return call
-        auth = operation.auth
+    async def _authorized(
+        self, call: Call, registry: str, auth: RegistryAuth | None, *, even_anonymous: bool = False
+    ) -> Call:
+        """Add the credentials for `registry`: those given, or else the keychain's."""
         if auth is None and self._keychain is not None:
             auth = await self._keychain.resolve(registry)
-        if auth is None and not operation.header_if_anonymous:
+        if auth is None and not even_anonymous:
             return call
         return replace(call, headers={**call.headers, REGISTRY_AUTH: registry_auth_header(auth, registry)})

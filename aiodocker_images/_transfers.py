@@ -331,7 +331,7 @@ def _chosen_platforms(platforms: Iterable[str | Platform]) -> tuple[Query, tuple
     if isinstance(platforms, str | Platform):
         platforms = (platforms,)
     chosen = [Platform.parse(platform) for platform in platforms]
-    parameters = ("platforms", "several platforms")[: min(len(chosen), 2)]
+    parameters = () if not chosen else ("platforms",) if len(chosen) == 1 else ("several platforms",)
     return encode_platforms(chosen), parameters
 
 

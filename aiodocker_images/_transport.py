@@ -57,7 +57,7 @@ class Call:
     """One request to the Engine. `operation` ("pull alpine:3.20") is how errors name it.
 
     `path` is quoted and has no version. `parameters` are those that the table of versions may know.
-    `buffer` is how many bytes of the answer may wait to be read.
+    `buffer` is how many bytes of the answer may wait to be read, `document` a JSON body.
     """
 
     operation: str
@@ -67,6 +67,7 @@ class Call:
     headers: dict[str, str] = field(default_factory=dict[str, str], repr=False)  # may carry credentials
     parameters: tuple[str, ...] = ()
     buffer: int = FRAME_BUFFER
+    document: bytes | None = field(default=None, repr=False)  # a JSON body; may carry credentials
 
     @property
     def verb(self) -> str:
@@ -148,11 +149,14 @@ class Live:
 
     async def start(self, session: aiohttp.ClientSession, url: URL) -> None:
         """Send the request and wait for the head of the answer; raise what its status says."""
+        body: aiohttp.Payload | None = self._body
+        if self._call.document is not None:
+            body = aiohttp.BytesPayload(self._call.document, content_type="application/json")
         try:
             response = await session.request(
                 self._call.method,
                 url,
-                data=self._body,
+                data=body,
                 headers=self._call.headers,
                 allow_redirects=False,
                 read_bufsize=self._call.buffer,
@@ -254,7 +258,10 @@ class Transport:
 
     async def fetch(self, call: Call, decoder: msgspec.json.Decoder[T]) -> T:
         """Send a request whose answer is one JSON document, and decode it."""
-        body = await self.fetch_bytes(call)
+        return self.decode(call, await self.fetch_bytes(call), decoder)
+
+    def decode(self, call: Call, body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+        """Decode the answer to a call; raise `FrameDecodeError` if it is not what it should be."""
         with self.located(call):
             try:
                 return decoder.decode(body)
@@ -285,7 +292,7 @@ class Transport:
     async def _exchange(self, call: Call, upload: ArchiveUpload | None, *, shared: bool) -> AsyncGenerator[Live, None]:
         live = Live(self, call, upload)
         with self.located(call):
-            version = await self._negotiated()
+            version = await self.negotiated()
             for parameter in call.parameters:
                 require(call.verb, parameter, version)
             url = self._url(f"/v{version}{call.path}", call.query)
@@ -356,7 +363,7 @@ class Transport:
             self._version = self._pinned  # what comes up there next may be another daemon
         return ours
 
-    async def _negotiated(self) -> APIVersion:
+    async def negotiated(self) -> APIVersion:
         """Return the version to speak; concurrent first calls share one ping, and its failure."""
         if self._version is not None:
             return self._version

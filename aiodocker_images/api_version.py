@@ -34,10 +34,12 @@ MINIMUM: Final = APIVersion(1, 41)  # Docker 20.10
 MAXIMUM: Final = APIVersion(1, 55)
 
 # The daemon silently ignores a parameter that its version, or the version in the URL, does not know.
-# A row is added with the parameter; those that every version since MINIMUM knows need none.
+# A row is added with the parameter; those that every version since MINIMUM knows need none. An operation that
+# is newer than MINIMUM as a whole is a parameter of its own name.
 _FIRST_VERSIONS: Final[dict[tuple[str, str], APIVersion]] = {
     # Before, the architecture in it was ignored.
     ("import", "platform"): APIVersion(1, 42),
+    ("disk_usage", "type"): APIVersion(1, 42),
     ("list", "shared_size"): APIVersion(1, 42),
     ("push", "platform"): APIVersion(1, 46),
     ("list", "manifests"): APIVersion(1, 47),
@@ -49,7 +51,10 @@ _FIRST_VERSIONS: Final[dict[tuple[str, str], APIVersion]] = {
     # One platform is understood since 1.48; a second one was refused until 1.52.
     ("load", "several platforms"): APIVersion(1, 52),
     ("save", "several platforms"): APIVersion(1, 52),
+    ("history", "platform"): APIVersion(1, 48),
+    ("disk_usage", "verbose"): APIVersion(1, 52),
     ("list", "identity"): APIVersion(1, 54),
+    ("attestations", "attestations"): APIVersion(1, 55),
 }
 
 
@@ -62,7 +67,8 @@ def require(operation: str, parameter: str, actual: APIVersion) -> None:
     """Raise `UnsupportedAPIVersionError` if `parameter` of `operation` is newer than `actual`."""
     required = first_version(operation, parameter)
     if actual < required:
-        raise UnsupportedAPIVersionError(f"{parameter!r} of {operation}", required=str(required), actual=str(actual))
+        feature = operation if parameter == operation else f"{parameter!r} of {operation}"
+        raise UnsupportedAPIVersionError(feature, required=str(required), actual=str(actual))
 
 
 def negotiated(daemon: APIVersion) -> APIVersion:

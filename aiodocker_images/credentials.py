@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 
 import msgspec
 
-__all__ = ["Keychain", "RegistryAuth", "StaticKeychain", "registry_auth_header"]
+__all__ = ["Keychain", "RegistryAuth", "StaticKeychain", "auth_document", "registry_auth_header"]
 
 DOCKER_HUB: Final = "docker.io"
 
@@ -67,20 +67,22 @@ class StaticKeychain:
         return self._credentials.get(registry)
 
 
+def auth_document(auth: RegistryAuth, registry: str) -> dict[str, str]:
+    """Return credentials as the API's AuthConfig; `registry` is whose they are if they do not say so."""
+    fields = {
+        "username": auth.username,
+        "password": auth.password,
+        "identitytoken": auth.identity_token,
+        "registrytoken": auth.registry_token,
+        "serveraddress": auth.server_address or (DOCKER_HUB_SERVER if registry == DOCKER_HUB else registry),
+    }
+    return {name: value for name, value in fields.items() if value}
+
+
 def registry_auth_header(auth: RegistryAuth | None, registry: str) -> str:
     """Encode credentials for X-Registry-Auth: base64url with padding, as the daemon decodes it.
 
     Without credentials it is the encoding of `{}`, which push requires to be there.
     """
-    document: dict[str, str] = {}
-    if auth is not None:
-        server = auth.server_address or (DOCKER_HUB_SERVER if registry == DOCKER_HUB else registry)
-        fields = {
-            "username": auth.username,
-            "password": auth.password,
-            "identitytoken": auth.identity_token,
-            "registrytoken": auth.registry_token,
-            "serveraddress": server,
-        }
-        document = {name: value for name, value in fields.items() if value}
+    document = {} if auth is None else auth_document(auth, registry)
     return base64.urlsafe_b64encode(msgspec.json.encode(document)).decode("ascii")

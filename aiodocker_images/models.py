@@ -8,15 +8,13 @@ documentation says otherwise.
 
 from __future__ import annotations
 
-import functools
 import re
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, Optional, TypeVar, get_type_hints
+from collections.abc import Mapping
+from typing import Any
 
-import msgspec
 from msgspec import field
 
+from ._model import Model, Nullable, Timestamp
 from .errors import InvalidPlatformError
 
 __all__ = [
@@ -53,65 +51,9 @@ __all__ = [
     "SearchResult",
     "SignatureIdentity",
     "SignatureTimestamp",
+    "SignerIdentity",
     "UnpackedSize",
 ]
-
-T = TypeVar("T")
-
-if TYPE_CHECKING:
-    # A field never is null for who reads it, but may be on the wire: Model.__post_init__ stands between.
-    Nullable = Annotated[T, "null becomes the default"]
-    Timestamp = datetime | None
-else:
-    Nullable = Optional
-    # RFC 3339 text with nanoseconds or seconds since the epoch; "", 0 and the year 1 mean unknown.
-    Timestamp = Annotated[Any, "becomes datetime | None"]
-
-
-class Model(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
-    """A frozen struct decoded from an answer of the Engine."""
-
-    def __post_init__(self) -> None:
-        for name, mend in _mends(type(self)):
-            value = getattr(self, name)
-            if value is None or mend is _timestamp:
-                msgspec.structs.force_setattr(self, name, mend(value))
-
-
-@functools.cache
-def _mends(model: type[Model]) -> tuple[tuple[str, Callable[[Any], Any]], ...]:
-    """List the fields whose wire value may differ from the declared one, with what mends it."""
-    hints = get_type_hints(model, include_extras=True)
-    mends: list[tuple[str, Callable[[Any], Any]]] = []
-    for info in msgspec.structs.fields(model):
-        if hints[info.name] is Timestamp:
-            mends.append((info.name, _timestamp))
-        elif info.default_factory is not msgspec.NODEFAULT:
-            mends.append((info.name, functools.partial(_from_factory, info.default_factory)))
-        elif info.default not in (msgspec.NODEFAULT, None):
-            mends.append((info.name, functools.partial(_from_default, info.default)))
-    return tuple(mends)
-
-
-def _from_factory(factory: Callable[[], Any], _null: None) -> object:
-    return factory()
-
-
-def _from_default(default: object, _null: None) -> object:
-    return default
-
-
-def _timestamp(value: object) -> datetime | None:
-    """Convert a time of the Engine; the zero time of Go, an empty text and 0 mean that it is unknown."""
-    if isinstance(value, datetime):
-        return value
-    if not value or not isinstance(value, str | int | float):
-        return None
-    moment = msgspec.convert(value, datetime, strict=False)
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return moment if moment.year > 1 else None
-
 
 _PLATFORM = re.compile(r"([A-Za-z0-9_.-]+)/([A-Za-z0-9_.-]+)(?:/([A-Za-z0-9_.-]+))?", re.ASCII)
 
@@ -193,14 +135,36 @@ class SignatureTimestamp(Model, frozen=True, kw_only=True):
     timestamp: Timestamp = None
 
 
+class SignerIdentity(Model, frozen=True, kw_only=True):
+    """What the certificate of a signature says of its signer, and of the build that signed."""
+
+    certificate_issuer: Nullable[str] = ""
+    subject_alternative_name: Nullable[str] = ""
+    issuer: Nullable[str] = ""
+    build_signer_uri: Nullable[str] = field(default="", name="BuildSignerURI")
+    build_signer_digest: Nullable[str] = ""
+    runner_environment: Nullable[str] = ""
+    source_repository_uri: Nullable[str] = field(default="", name="SourceRepositoryURI")
+    source_repository_digest: Nullable[str] = ""
+    source_repository_ref: Nullable[str] = ""
+    source_repository_identifier: Nullable[str] = ""
+    source_repository_owner_uri: Nullable[str] = field(default="", name="SourceRepositoryOwnerURI")
+    source_repository_owner_identifier: Nullable[str] = ""
+    build_config_uri: Nullable[str] = field(default="", name="BuildConfigURI")
+    build_config_digest: Nullable[str] = ""
+    build_trigger: Nullable[str] = ""
+    run_invocation_uri: Nullable[str] = field(default="", name="RunInvocationURI")
+    source_repository_visibility_at_signing: Nullable[str] = ""
+
+
 class SignatureIdentity(Model, frozen=True, kw_only=True):
-    """A verified signature of an image. `signer` holds the certificate's fields by their API names."""
+    """A signature of an image, and what its verification found."""
 
     name: Nullable[str] = ""
     timestamps: Nullable[tuple[SignatureTimestamp, ...]] = ()
     known_signer: Nullable[str] = ""
     docker_reference: Nullable[str] = ""
-    signer: Nullable[Mapping[str, Any]] = field(default_factory=dict[str, Any])
+    signer: SignerIdentity | None = None
     signature_type: Nullable[str] = ""
     error: Nullable[str] = ""
     warnings: Nullable[tuple[str, ...]] = ()
@@ -399,7 +363,7 @@ class Attestation(Model, frozen=True, kw_only=True):
 
     descriptor: Descriptor | None = None
     predicate_type: Nullable[str] = ""
-    statement: Any = None
+    statement: Any | None = None
 
 
 class EventActor(Model, frozen=True, kw_only=True):
@@ -427,8 +391,8 @@ class ImageDiskUsage(Model, frozen=True, kw_only=True):
     """The disk that images take. Sizes in bytes.
 
     `active_count` of `total_count` images are used by containers; `reclaimable` is what removing the others
-    would free, `total_size` what all layers take together. Each is None where the Engine does not say:
-    before API 1.52 the two last but `total_size`. `items` are the images: always before, with `verbose` since.
+    would free, `total_size` what all layers take together. `items` are the images: since API 1.52 only if they
+    are asked for.
     """
 
     active_count: int | None = None

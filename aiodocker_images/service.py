@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Final, Self
 
 import msgspec
 
 from ._images import Images
+from ._query import path_segment
+from ._registry import Registry
 from ._transfers import Transfers
 from ._transport import Call, Transport
 from .api_version import MINIMUM, APIVersion
 from .credentials import Keychain
 from .endpoint import Endpoint
-from .errors import UnsupportedAPIVersionError
+from .errors import InvalidReferenceError, UnsupportedAPIVersionError
 from .models import EngineVersion, Ping
 
 __all__ = ["ImageService"]
 
 DEFAULT_CONNECT_TIMEOUT: Final = 10.0
 
+_PATH: Final = re.compile(r"(?:/[A-Za-z0-9._:@\[\]-]+)+")
+
 _VERSION: Final = msgspec.json.Decoder(EngineVersion)
 
 
-class ImageService(Transfers, Images):
+class ImageService(Transfers, Images, Registry):
     """Everything that can be done to images through one Docker Engine.
 
     `endpoint` is an absolute path, a URL (`unix://…`, `tcp://host:port`) or an `Endpoint`; by default
@@ -81,6 +87,39 @@ class ImageService(Transfers, Images):
     async def version(self) -> EngineVersion:
         """Return the versions of the daemon, of its parts and of its API. GET /version (API 1.41)."""
         return await self._transport.fetch(Call(operation="version", method="GET", path="/version"), _VERSION)
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Iterable[tuple[str, str]] = (),
+        document: object = None,
+    ) -> object:
+        """Send any request and return its answer as plain JSON values, for what is newer than this library.
+
+        `path` has no version ("/images/json"), `query` is pairs, `document` is encoded as a JSON body. An answer
+        that is no JSON is returned as text, an empty one as None.
+
+        Raises `InvalidReferenceError` for a path that is no plain path, and every other `DockerError`.
+        Any endpoint whose answer is read whole.
+        """
+        if not (method.isascii() and method.isalpha()):
+            raise ValueError(f"{method[:80]!r} is no HTTP method")
+        if not _PATH.fullmatch(path) or {".", ".."} & set(path.split("/")):
+            raise InvalidReferenceError(f"{path[:80]!r} is no path of the Engine API such as /images/json")
+        call = Call(
+            operation=f"request {method} {path}",
+            method=method,
+            path=path_segment(path),
+            query=tuple(query),
+            document=None if document is None else msgspec.json.encode(document),
+        )
+        body = await self._transport.fetch_bytes(call)
+        try:
+            return msgspec.json.decode(body) if body else None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return body.decode("utf-8", "replace")
 
     async def aclose(self) -> None:
         """End the live streams (they raise `StreamInterruptedError`) and close every connection.

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiodocker_images import models
+from aiodocker_images._model import Model
 from aiodocker_images.errors import InvalidPlatformError
 from aiodocker_images.models import (
     Descriptor,
@@ -24,7 +25,6 @@ from aiodocker_images.models import (
     ImageInspect,
     ImageManifest,
     ImageSummary,
-    Model,
     Ping,
     Platform,
     RemovedImage,
@@ -40,7 +40,7 @@ Document = dict[str, Any]
 MODELS: dict[str, type[Model]] = {
     name: cls
     for name, cls in vars(models).items()
-    if inspect.isclass(cls) and issubclass(cls, Model) and cls is not Model and cls.__module__ == models.__name__
+    if inspect.isclass(cls) and issubclass(cls, Model) and cls is not Model
 }
 ANSWERS = {name: cls for name, cls in MODELS.items() if cls is not Ping}  # a ping is no JSON
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -157,43 +156,6 @@ async def test_a_given_version_is_spoken_without_asking(daemon: ScriptedDaemon) 
         await images.list()
     assert daemon.pings == 0
     assert daemon.requests[-1].target == "/v1.43/images/json"
-
-
-GATED: list[tuple[str, Callable[[ImageService], Awaitable[object]]]] = [
-    ("1.42", lambda images: images.import_image(b"", platform="linux/arm64")),
-    ("1.42", lambda images: images.list(shared_size=True)),
-    ("1.46", lambda images: images.push("alpine", platform="linux/arm64")),
-    ("1.47", lambda images: images.list(manifests=True)),
-    ("1.48", lambda images: images.inspect("alpine", manifests=True)),
-    ("1.48", lambda images: images.load(b"", platforms=["linux/arm64"])),
-    ("1.48", lambda images: images.save("alpine", to="/dev/null", platforms=["linux/arm64"])),
-    ("1.49", lambda images: images.inspect("alpine", platform="linux/arm64")),
-    ("1.50", lambda images: images.remove("alpine", platforms=["linux/arm64"])),
-    ("1.52", lambda images: images.load(b"", platforms=["linux/arm64", "linux/amd64"])),
-    ("1.52", lambda images: images.save("alpine", to="/dev/null", platforms=["linux/arm64", "linux/amd64"])),
-    ("1.54", lambda images: images.list(identity=True)),
-]
-
-
-@pytest.mark.parametrize(("first", "call"), GATED, ids=[f"{n}-{first}" for n, (first, _) in enumerate(GATED)])
-async def test_a_parameter_the_daemon_does_not_know_raises_before_it_is_sent(
-    short_path: Path, first: str, call: Callable[[ImageService], Awaitable[object]]
-) -> None:
-    """One version below it raises, and at its version it is sent."""
-    below = f"1.{int(first[2:]) - 1}"
-    async with (
-        ScriptedDaemon(short_path / "old.sock", api_version=below) as old,
-        ScriptedDaemon(short_path / "new.sock", api_version=first) as new,
-        ImageService(old.socket) as to_old,
-        ImageService(new.socket) as to_new,
-    ):
-        with pytest.raises(UnsupportedAPIVersionError, match=re.escape(first)) as caught:
-            await call(to_old)
-        assert (caught.value.required, caught.value.actual) == (first, below)
-        assert old.paths == []
-        with contextlib.suppress(Exception):
-            await call(to_new)
-        assert len(new.paths) == 1
 
 
 async def test_a_ping_falls_back_to_get_where_head_is_refused(daemon: ScriptedDaemon, images: ImageService) -> None:

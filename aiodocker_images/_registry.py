@@ -1,0 +1,94 @@
+"""The operations that ask a registry through the Engine: search, inspect_distribution, login."""
+
+from __future__ import annotations
+
+import builtins
+from typing import Final
+
+import msgspec
+
+from ._operation import Operator
+from ._query import Filters, Query, encode_filters, path_segment
+from ._transport import Call
+from .credentials import RegistryAuth, auth_document
+from .errors import InvalidReferenceError
+from .models import DistributionInspect, LoginResult, SearchResult
+from .reference import DOCKER_HUB, Reference
+
+__all__ = ["Registry"]
+
+_FOUND: Final = msgspec.json.Decoder(list[SearchResult])
+_DISTRIBUTION: Final = msgspec.json.Decoder(DistributionInspect)
+_LOGIN: Final = msgspec.json.Decoder(LoginResult)
+
+
+class Registry(Operator):
+    """The part of `ImageService` that is about registries."""
+
+    async def search(
+        self,
+        term: str,
+        *,
+        limit: int | None = None,
+        filters: Filters | None = None,
+        auth: RegistryAuth | None = None,
+    ) -> builtins.list[SearchResult]:
+        """Search Docker Hub for repositories, or the registry that the term begins with ("127.0.0.1:5000/word").
+
+        `limit` is 25 by default, and at most 100. `filters` are `stars` (a number) and `is-official` (a bool).
+        The registry must have the search of the first registry API, `/v1/search`, as Docker Hub does.
+
+        Raises `InvalidParameterError`, `ServerError` and every other `DockerError`.
+        GET /images/search (API 1.41).
+        """
+        query: Query = (("term", term),)
+        if limit is not None:
+            query += (("limit", str(limit)),)
+        if filters:
+            query += (("filters", encode_filters(filters)),)
+        call = Call(operation=f"search {term}", method="GET", path="/images/search", query=query)
+        return await self._transport.fetch(await self._authorized(call, _registry_of(term), auth), _FOUND)
+
+    async def inspect_distribution(
+        self, reference: str | Reference, *, auth: RegistryAuth | None = None
+    ) -> DistributionInspect:
+        """Ask the registry for an image's digest and platforms, without pulling it.
+
+        `auth` beats the keychain.
+
+        Raises `InvalidReferenceError`, `NotFoundError` (Podman has no such endpoint: always),
+        `UnauthorizedError` (Docker's answer for a missing image, too) and every other `DockerError`.
+        GET /distribution/{name}/json (API 1.41).
+        """
+        image = reference if isinstance(reference, Reference) else Reference.parse(reference)
+        image = image.with_default_tag()
+        call = Call(
+            operation=f"inspect_distribution {image.familiar}",
+            method="GET",
+            path=f"/distribution/{path_segment(str(image))}/json",
+        )
+        return await self._transport.fetch(await self._authorized(call, image.domain, auth), _DISTRIBUTION)
+
+    async def login(self, auth: RegistryAuth) -> LoginResult:
+        """Let the Engine check credentials with the registry that `auth.server_address` names, or Docker Hub.
+
+        Nothing is stored, neither here nor in the Engine: give `auth` to the operations, or a keychain to the
+        service.
+
+        Raises `UnauthorizedError` and every other `DockerError`. POST /auth (API 1.41).
+        """
+        call = Call(
+            operation=f"login {auth.server_address or DOCKER_HUB}",
+            method="POST",
+            path="/auth",
+            document=msgspec.json.encode(auth_document(auth, DOCKER_HUB)),
+        )
+        body = await self._transport.fetch_bytes(call)
+        return self._transport.decode(call, body or b"{}", _LOGIN)  # 204 No Content is a success as well
+
+
+def _registry_of(term: str) -> str:
+    try:
+        return Reference.parse(term).domain
+    except InvalidReferenceError:
+        return DOCKER_HUB
