@@ -38,6 +38,9 @@ _INSIDE_STRING = re.compile(rb'["\\\x00-\x1f]')
 
 T = TypeVar("T", bound=msgspec.Struct)
 
+# Bad UTF-8 is a UnicodeDecodeError, deep nesting a RecursionError.
+_FAULTS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
 
 class FrameDecoder(Generic[T]):
     """Decode a stream of JSON objects into frames of one type.
@@ -104,7 +107,7 @@ class FrameDecoder(Generic[T]):
         try:
             # It knows no lines in fact: it takes objects with any whitespace between, as the scanner does.
             frames += self._decoder.decode_lines(memoryview(chunk)[start:end])
-        except (ValueError, RecursionError):
+        except _FAULTS:
             return start  # record separators, half a frame or a fault: the scanner finds out which, and where
         return end
 
@@ -150,8 +153,7 @@ class FrameDecoder(Generic[T]):
     def _decode(self, frame: bytearray) -> T:
         try:
             return self._decoder.decode(frame)
-        # msgspec's own errors are ValueErrors, as is bad UTF-8; deep nesting is a RecursionError.
-        except (ValueError, RecursionError) as cause:
+        except _FAULTS as cause:
             raise FrameDecodeError(f"not a frame: {cause}: {_excerpt(frame)}") from cause
 
 

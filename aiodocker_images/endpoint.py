@@ -96,6 +96,8 @@ class Endpoint:
         # Before yarl sees it, whose errors quote what they refuse.
         if "@" in rest:
             raise self._error("expected nothing but a host and a port, and no user or password")
+        if rest.startswith("[") and rest.partition("]")[2][:1] not in ("", ":", "/"):
+            raise self._error("expected nothing but a port behind the ']'")  # yarl before 1.24 overlooks it
         if not rest.isprintable():  # the standard library drops line ends and tabs from URLs
             raise self._error("there is an unprintable character in it")
         try:

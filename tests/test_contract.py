@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from aiodocker_images import ImageService, RegistryAuth, UnsupportedAPIVersionError, models
+from aiodocker_images import ImageService, RegistryAuth, UnsupportedAPIVersionError, api_version, models
 from aiodocker_images._model import Model
 
 from .scripted import ScriptedDaemon
@@ -92,6 +92,7 @@ OPTIONAL: list[tuple[str, str, str, Send]] = [
 
 async def sent(directory: Path, version: str, send: Send) -> tuple[list[str], set[str], Exception | None]:
     """Make a call of a daemon that answers everything with 404: what went out, and what was raised."""
+    directory.mkdir(exist_ok=True)
     async with (
         ScriptedDaemon(directory / f"{version}.sock", api_version=version) as daemon,
         ImageService(daemon.socket) as images,
@@ -136,6 +137,21 @@ async def test_below_its_first_version_a_parameter_raises_before_anything_is_sen
         assert isinstance(error, UnsupportedAPIVersionError), f"{endpoint} {parameter}"
         assert (error.required, error.actual) == (first, f"1.{minor}")
         assert paths == []
+
+
+async def test_every_row_of_the_version_table_is_in_the_contract(short_path: Path) -> None:
+    """What no call of the contract is refused for is not tested, or is not needed."""
+    refused = {
+        error.feature
+        for number, (_, _, _, send) in enumerate(GATED)
+        if isinstance(error := (await sent(short_path / str(number), "1.41", send))[2], UnsupportedAPIVersionError)
+    }
+    optional = {"'type' of disk_usage", "'verbose' of disk_usage"}
+    table = {
+        operation if operation == parameter else f"{parameter!r} of {operation}"
+        for operation, parameter in api_version._FIRST_VERSIONS  # pyright: ignore[reportPrivateUsage] - all of it
+    }
+    assert refused | optional == table
 
 
 @pytest.mark.parametrize(("endpoint", "parameter", "first", "send"), OPTIONAL, ids=[row[1] for row in OPTIONAL])
