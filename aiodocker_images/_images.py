@@ -147,7 +147,8 @@ class Images(Operator):
         """Remove a name from an image, and with its last name the image and the layers nobody else needs.
 
         `force` removes an image that a stopped container uses or that has several names; `noprune` keeps
-        untagged parents. `platforms` removes only these of a multi-platform image (API 1.50).
+        untagged parents. `platforms` removes only these of a multi-platform image, under all of its names, and
+        needs `force` (API 1.50).
 
         Raises `InvalidReferenceError`, `NotFoundError`, `ConflictError` (in use) and every other
         `DockerError`. DELETE /images/{name} (API 1.41).

@@ -6,7 +6,9 @@ import builtins
 from typing import Final
 
 import msgspec
+from msgspec import field
 
+from ._model import Nullable
 from ._operation import Operator
 from ._query import Filters, Query, encode_filters, path_segment
 from ._transport import Call
@@ -17,7 +19,28 @@ from .reference import DOCKER_HUB, Reference
 
 __all__ = ["Registry"]
 
-_FOUND: Final = msgspec.json.Decoder(list[SearchResult])
+
+class _Found(SearchResult, frozen=True, kw_only=True):
+    """A search result in the API's shape, or in that of Podman 5.8, with names of its own and "[OK]" for true."""
+
+    podman_name: Nullable[str] = field(default="", name="Name")
+    podman_description: Nullable[str] = field(default="", name="Description")
+    podman_stars: Nullable[int] = field(default=0, name="Stars")
+    podman_official: Nullable[str] = field(default="", name="Official")
+    podman_automated: Nullable[str] = field(default="", name="Automated")
+
+    def result(self) -> SearchResult:
+        """Return what both shapes say."""
+        return SearchResult(
+            name=self.name or self.podman_name,
+            description=self.description or self.podman_description,
+            star_count=self.star_count or self.podman_stars,
+            is_official=self.is_official or bool(self.podman_official),
+            is_automated=self.is_automated or bool(self.podman_automated),
+        )
+
+
+_FOUND: Final = msgspec.json.Decoder(list[_Found])
 _DISTRIBUTION: Final = msgspec.json.Decoder(DistributionInspect)
 _LOGIN: Final = msgspec.json.Decoder(LoginResult)
 
@@ -38,8 +61,8 @@ class Registry(Operator):
         `limit` is 25 by default, and at most 100. `filters` are `stars` (a number) and `is-official` (a bool).
         The registry must have the search of the first registry API, `/v1/search`, as Docker Hub does.
 
-        Raises `InvalidParameterError`, `ServerError` and every other `DockerError`.
-        GET /images/search (API 1.41).
+        Raises `InvalidParameterError`, `ServerError` and every other `DockerError`; from Podman a `NotFoundError`
+        if nothing is found. GET /images/search (API 1.41).
         """
         query: Query = (("term", term),)
         if limit is not None:
@@ -47,7 +70,8 @@ class Registry(Operator):
         if filters:
             query += (("filters", encode_filters(filters)),)
         call = Call(operation=f"search {term}", method="GET", path="/images/search", query=query)
-        return await self._transport.fetch(await self._authorized(call, _registry_of(term), auth), _FOUND)
+        found = await self._transport.fetch(await self._authorized(call, _registry_of(term), auth), _FOUND)
+        return [each.result() for each in found]
 
     async def inspect_distribution(
         self, reference: str | Reference, *, auth: RegistryAuth | None = None

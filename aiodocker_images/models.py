@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 from msgspec import field
 
 from ._model import Model, Nullable, Timestamp
@@ -305,11 +306,20 @@ class ImageInspect(Model, frozen=True, kw_only=True):
     metadata: ImageMetadata | None = None
 
 
+_BARE_ID = re.compile(r"[0-9a-f]{64}")
+
+
 class RemovedImage(Model, frozen=True, kw_only=True):
-    """One step of a removal: a name taken from an image (`untagged`), or an image gone (`deleted`)."""
+    """One step of a removal: a name taken from an image (`untagged`), or an image gone (`deleted`, its id)."""
 
     untagged: str | None = None
     deleted: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        # Podman 5.8 leaves out the algorithm, which it puts before the same id everywhere else.
+        if self.deleted is not None and _BARE_ID.fullmatch(self.deleted):
+            msgspec.structs.force_setattr(self, "deleted", f"sha256:{self.deleted}")
 
 
 class HistoryLayer(Model, frozen=True, kw_only=True):

@@ -148,16 +148,13 @@ async def test_prune_takes_what_its_options_say(engine: ImageService, image: str
 
 
 async def test_search_asks_the_registry_of_the_term(engine: ImageService) -> None:
-    """The first registry API's search, on loopback; Podman asks the second API's catalogue instead."""
+    """The first registry API's search, on loopback."""
     asked: list[str] = []
 
     async def search(request: web.Request) -> web.Response:
         asked.append(request.query["q"])
         result = {"name": "word/app", "description": "an app", "star_count": 3, "is_official": False}
         return web.json_response({"num_results": 1, "query": request.query["q"], "results": [result]})
-
-    async def catalogue(_: web.Request) -> web.Response:
-        return web.json_response({"repositories": ["word/app", "other"]})
 
     async def version(_: web.Request) -> web.Response:
         return web.json_response({})
@@ -166,7 +163,6 @@ async def test_search_asks_the_registry_of_the_term(engine: ImageService) -> Non
     app.router.add_get("/v1/search", search)
     app.router.add_get("/v1/_ping", version)
     app.router.add_get("/v2/", version)
-    app.router.add_get("/v2/_catalog", catalogue)
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -174,9 +170,12 @@ async def test_search_asks_the_registry_of_the_term(engine: ImageService) -> Non
     try:
         (found,) = await engine.search(f"{address}/word", limit=7)
         assert found.name.endswith("word/app")
-        if not PODMAN:
-            assert (found.description, found.star_count) == ("an app", 3)
-            assert asked == ["word"]
+        assert (found.description, found.star_count) == ("an app", 3)
+        assert asked == ["word"]
+        if PODMAN:
+            with pytest.raises(NotFoundError):
+                await engine.search(f"{address}/word", filters={"stars": 4})
+        else:
             assert await engine.search(f"{address}/word", filters={"stars": 4}) == []
             with pytest.raises(APIError, match="nonsense"):
                 await engine.search(f"{address}/word", filters={"nonsense": 1})
@@ -208,7 +207,8 @@ async def test_disk_usage_counts_the_images(engine: ImageService, image: str, co
     assert container
     await engine.prune(all=True)
     usage = await engine.disk_usage(verbose=True)
-    assert [item.repo_tags for item in usage.items] == [(image,)]
+    # Podman 5.8 takes the tag alone for the name.
+    assert [item.repo_tags for item in usage.items] == [("1.0",) if PODMAN else (image,)]
     assert (usage.total_count, usage.active_count) == (1, 1)
     assert usage.total_size is not None
     assert usage.total_size > 1 << 16

@@ -95,6 +95,11 @@ async def test_the_containerd_store_holds_every_platform(
     engine: ImageService, registry: str, both: MultiPlatformImage
 ) -> None:
     """Load, list, inspect, history, save, push and remove see both or the one that is asked for."""
+    if PODMAN:  # it takes the platform that it runs on from the archive
+        assert (await engine.load(both.archive)).references == (both.name,)
+        assert await label(engine, both.name) == "linux/amd64"
+        await engine.remove(both.name)
+        return
     if not CONTAINERD_STORE:
         with pytest.raises(APIError):  # an OCI layout without Docker's manifest.json is no archive to them
             await engine.load(both.archive)
@@ -123,7 +128,9 @@ async def test_the_containerd_store_holds_every_platform(
     assert (await engine.push(single, platform="linux/arm64")).digest == both.manifests["linux/arm64"]
 
     archive = b"".join([chunk async for chunk in engine.save_stream(both.name, platforms=["linux/arm64"])])
-    removed = await engine.remove(both.name, platforms=["linux/arm64"])
+    with pytest.raises(APIError, match="all images referencing this variant"):
+        await engine.remove(both.name, platforms=["linux/arm64"])
+    removed = await engine.remove(both.name, platforms=["linux/arm64"], force=True)
     assert removed
     with pytest.raises(NotFoundError):
         await engine.inspect(both.name, platform="linux/arm64")
@@ -135,8 +142,9 @@ async def test_the_containerd_store_holds_every_platform(
     with pytest.raises(NotFoundError):
         await engine.inspect(both.name, platform="linux/amd64")
     await engine.remove(both.name, force=True)
+    # Docker 28.5 unpacks only this platform, but keeps the others' content as well.
     await engine.load(both.archive, platforms=["linux/amd64"])
     assert await label(engine, both.name) == "linux/amd64"
-    with pytest.raises(NotFoundError):
-        await engine.inspect(both.name, platform="linux/arm64")
     await engine.remove(both.name, force=True)
+    with pytest.raises(APIError, match="^load: "):
+        await engine.load(both.archive, platforms=["linux/s390x"])

@@ -18,6 +18,7 @@ from aiodocker_images import (
     Platform,
     RegistryAuth,
     RemovedImage,
+    SearchResult,
     ServerError,
     StaticKeychain,
     UnauthorizedError,
@@ -92,6 +93,21 @@ async def test_search_and_its_options(daemon: ScriptedDaemon, images: ImageServi
     query = dict(daemon.requests[-1].query)
     assert (query["term"], query["limit"]) == ("alpine", "5")
     assert json.loads(query["filters"]) == {"is-official": ["true"], "stars": ["3"]}
+
+
+async def test_podmans_shape_of_a_search_is_read(daemon: ScriptedDaemon, images: ImageService) -> None:
+    """As Podman 5.8 sent it."""
+    found = b"""[{"Index":"127.0.0.1:46855","Name":"127.0.0.1:46855/word/app","Description":"an app","Stars":3,"""
+    found += b""""Official":"[OK]","Automated":"","Tag":""}]"""
+    daemon.on("GET", "/images/search", lambda exchange: exchange.answer(found))
+    (result,) = await images.search("127.0.0.1:46855/word")
+    expected = SearchResult(name="127.0.0.1:46855/word/app", description="an app", star_count=3, is_official=True)
+    assert result == expected
+
+
+async def test_podmans_bare_ids_are_ids(daemon: ScriptedDaemon, images: ImageService) -> None:
+    daemon.on("DELETE", "/images/a:1", json_answer([{"Untagged": "a:1"}, {"Deleted": "1" * 64}]))
+    assert await images.remove("a:1") == [RemovedImage(untagged="a:1"), RemovedImage(deleted=ID)]
 
 
 async def test_a_search_goes_to_the_registry_of_its_term_with_its_credentials(daemon: ScriptedDaemon) -> None:
