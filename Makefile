@@ -3,21 +3,39 @@
 
 PYTHON ?= python3
 ENGINE ?= docker20
+ENGINES ?=
 ARGS ?=
 
 BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest
+# ENGINES=all runs the tests marked `engine` on every Engine in turn, and the others once.
+CHOSEN = $(if $(filter all,$(ENGINES)),$(shell $(BIN)/python -m engines list | cut -d' ' -f1),$(ENGINES))
+SUMMARY := .cache/summary
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: demo test unit check format clean
 
 demo: .venv/.demo  ## import, tag, push, remove, pull, save, load on a real Engine: yours if DOCKER_HOST is set
-	@$(BIN)/python engines.py run auto -- $(BIN)/python examples/quickstart.py
+	@$(BIN)/python -m engines run auto -- $(BIN)/python examples/quickstart.py
 
-test: .venv/.dev  ## every test, on a private Engine; ARGS="-k pull" chooses some
-	@$(BIN)/python engines.py run $(ENGINE) -- $(BIN)/python -m pytest $(ARGS)
+test: .venv/.dev  ## every test, on a private Engine; ARGS="-k pull" chooses some; ENGINES=all, ENGINES="docker28 podman"
+ifeq ($(ENGINES),)
+	@$(BIN)/python -m engines run $(ENGINE) -- $(PYTEST) $(ARGS)
+else
+	@rm -f $(SUMMARY)
+	@$(BIN)/python -m engines prepare $(CHOSEN) & \
+	trap 'exit 130' INT TERM; status=0; \
+	run() { \
+	  name=$$1; shift; \
+	  $(BIN)/python -m engines run $$name -- $(PYTEST) "$$@" $(ARGS) || [ $$? = 5 -a -n '$(ARGS)' ] || status=1; }; \
+	run $(ENGINE) -m "not engine" --summary=once:$(SUMMARY); \
+	wait; \
+	for name in $(CHOSEN); do echo "--- $$name"; run $$name -m engine --summary=$$name:$(SUMMARY); done; \
+	echo; cat $(SUMMARY); exit $$status
+endif
 
 unit: .venv/.dev  ## the tests that need no Engine
-	@$(BIN)/python -m pytest -m "not engine" $(ARGS)
+	@$(PYTEST) -m "not engine and not once" $(ARGS)
 
 check: .venv/.dev  ## lint, format, types, layers
 	$(BIN)/ruff check .

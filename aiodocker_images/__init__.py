@@ -9,9 +9,34 @@
 progress frames or of bytes. Every failure is a `DockerError`; `aiodocker_images.errors` draws the family.
 """
 
+from ._archive import (
+    ArchiveSource,
+    ArchiveTarget,
+)
+from ._build import (
+    Builder,
+    Ulimit,
+)
+from ._events import (
+    Moment,
+)
+from ._operation import (
+    OnFrame,
+)
+from ._query import (
+    Filters,
+)
 from ._version import __version__
 from .api_version import (
     APIVersion,
+)
+from .buildkit import (
+    BuildLog,
+    BuildStatus,
+    BuildStep,
+    BuildTrace,
+    BuildWarning,
+    read_trace,
 )
 from .credentials import (
     Keychain,
@@ -108,11 +133,19 @@ __all__ = [
     "APIVersion",
     "ArchiveError",
     "ArchiveFileError",
+    "ArchiveSource",
+    "ArchiveTarget",
     "Attestation",
     "AttestationData",
     "BuildCachePruneReport",
     "BuildIdentity",
+    "BuildLog",
     "BuildResult",
+    "BuildStatus",
+    "BuildStep",
+    "BuildTrace",
+    "BuildWarning",
+    "Builder",
     "ConfigError",
     "ConflictError",
     "DaemonUnreachableError",
@@ -126,6 +159,7 @@ __all__ = [
     "ErrorDetail",
     "Event",
     "EventActor",
+    "Filters",
     "ForbiddenError",
     "FrameDecodeError",
     "GraphDriver",
@@ -149,8 +183,10 @@ __all__ = [
     "LoadResult",
     "LoginResult",
     "ManifestSize",
+    "Moment",
     "NoSpaceError",
     "NotFoundError",
+    "OnFrame",
     "Ping",
     "Platform",
     "ProgressDetail",
@@ -175,8 +211,10 @@ __all__ = [
     "StaticKeychain",
     "StreamInterruptedError",
     "StreamStalledError",
+    "Ulimit",
     "UnauthorizedError",
     "UnpackedSize",
     "UnsupportedAPIVersionError",
     "__version__",
+    "read_trace",
 ]

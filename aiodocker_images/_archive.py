@@ -44,6 +44,7 @@ __all__ = [
     "BinaryWriter",
     "check_source",
     "check_target",
+    "in_thread",
     "open_sink",
     "open_source",
     "outlast",
@@ -247,15 +248,15 @@ class ArchiveUpload:
         if _is_path(source):
             self._path = os.fspath(source)
             file = InputFile(self._path)
-            self._opened.push_async_callback(_in_thread, file.close)
-            self.size = await _in_thread(file.open)
+            self._opened.push_async_callback(in_thread, file.close)
+            self.size = await in_thread(file.open)
             return _file_reader(file)
         read: Callable[[int], Any] | None = getattr(source, "read", None)
         if read is not None and not inspect.iscoroutinefunction(read):
             opened = InputObject(source, read)
             self._path = opened.path
-            self.size = await _in_thread(opened.open)
-            return lambda wanted: _in_thread(opened.read, wanted)
+            self.size = await in_thread(opened.open)
+            return lambda wanted: in_thread(opened.read, wanted)
         if read is not None or isinstance(source, AsyncIterable):
             # asyncio's and aiohttp's streams are async iterables too, but of lines, and fail at long ones.
             iterable = _pieces_of(read) if read is not None else cast("AsyncIterable[object]", source)
@@ -264,14 +265,14 @@ class ArchiveUpload:
                 self._opened.push_async_callback(iterator.aclose)
             return _item_reader(iterator)
         gathered = InputItems(cast("Iterable[object]", source))
-        self._opened.push_async_callback(_in_thread, gathered.close)
-        await _in_thread(gathered.open)
-        return lambda _: _in_thread(gathered.read)
+        self._opened.push_async_callback(in_thread, gathered.close)
+        await in_thread(gathered.open)
+        return lambda _: in_thread(gathered.read)
 
 
 def _file_reader(file: InputFile) -> Callable[[int], Awaitable[bytes | None]]:
     async def read(wanted: int) -> bytes | None:
-        piece = await _in_thread(file.read, wanted)
+        piece = await in_thread(file.read, wanted)
         if piece is None:
             await asyncio.sleep(_REST_SECONDS)
         return piece
@@ -340,7 +341,7 @@ class ArchiveSink:
         try:
             await _repeated(self._output.open)
         except BaseException:
-            await _in_thread(self._output.discard)
+            await in_thread(self._output.discard)
             raise
         self._state = "open"
         return self
@@ -358,7 +359,7 @@ class ArchiveSink:
                 # It fails with what write() has raised already, or with what is of no interest any more.
                 await outlast(asyncio.gather(self._flight, return_exceptions=True))
         finally:
-            await _in_thread(self._output.discard)
+            await in_thread(self._output.discard)
 
     async def write(self, chunks: Iterable[bytes]) -> None:
         """Take the next bytes; a thread writes them later, so a failure may show some calls later."""
@@ -380,8 +381,8 @@ class ArchiveSink:
         await self._launch()
         await self._land()
         self._state = "broken"
-        await _in_thread(self._output.prepare)
-        await _in_thread(self._output.commit)
+        await in_thread(self._output.prepare)
+        await in_thread(self._output.commit)
         self._state = "committed"
 
     def _must_be_open(self) -> None:
@@ -404,7 +405,7 @@ class ArchiveSink:
             flight.result()
 
     async def _write(self, batch: list[bytes]) -> None:
-        if not await _in_thread(self._write_and_hash, batch):
+        if not await in_thread(self._write_and_hash, batch):
             await _repeated(functools.partial(self._output.write, []))
 
     def _write_and_hash(self, batch: list[bytes]) -> bool:
@@ -414,7 +415,7 @@ class ArchiveSink:
         return self._output.write(batch)
 
 
-async def _in_thread(call: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+async def in_thread(call: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
     """Run `call` in a thread, and come back only when it has ended, cancelled or not."""
     bound = functools.partial(contextvars.copy_context().run, call, *args, **kwargs)
     return await outlast(asyncio.get_running_loop().run_in_executor(None, bound))
@@ -424,7 +425,7 @@ async def _repeated(call: Callable[[], bool]) -> None:
     """Run `call` in a thread until it returns that it is done."""
     done = False
     while not done:
-        done = await _in_thread(call)
+        done = await in_thread(call)
         if not done:
             await asyncio.sleep(_REST_SECONDS)
 

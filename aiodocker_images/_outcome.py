@@ -7,16 +7,17 @@ says a last word (all but load) is only complete when that word was seen.
 from __future__ import annotations
 
 import re
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, cast
 
 import msgspec
 
-from .errors import FrameDecodeError, StreamInterruptedError
+from .buildkit import TRACE
+from .errors import FrameDecodeError, InvalidReferenceError, StreamInterruptedError
 from .progress import ProgressFrame
 from .reference import Reference
-from .results import ImportResult, LoadResult, PullResult, PushResult
+from .results import BuildResult, ImportResult, LoadResult, PullResult, PushResult
 
-__all__ = ["ImportOutcome", "LoadOutcome", "Outcome", "PullOutcome", "PushOutcome"]
+__all__ = ["BuildOutcome", "ImportOutcome", "LoadOutcome", "Outcome", "PullOutcome", "PushOutcome"]
 
 R_co = TypeVar("R_co", covariant=True)
 R = TypeVar("R")
@@ -25,7 +26,9 @@ _DIGEST = r"[A-Za-z0-9_+.-]+:[0-9a-fA-F]{32,}"
 _PULLED_DIGEST = re.compile(rf"Digest: ({_DIGEST})")
 _PUSHED = re.compile(rf"\S+: digest: ({_DIGEST})? size: (\d{{1,19}})", re.ASCII)
 _IMPORTED = re.compile(r"(?:sha256:)?[0-9a-f]{64}")
+_BUILT = re.compile(r"Successfully built ([0-9a-f]{12,64})")
 _LOADED = re.compile(r"Loaded image(?P<id> ID)?: (?P<names>.+)")
+_ID = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class Outcome(Protocol[R_co]):
@@ -137,12 +140,56 @@ class LoadOutcome:
         self._ids: list[str] = []
 
     def update(self, frame: ProgressFrame) -> None:
-        """Note the names and ids; Podman lists all names in one line."""
+        """Note the names and ids; Podman lists all in one line, and says "ID" of none."""
         for line in (frame.stream or "").splitlines():
             if match := _LOADED.fullmatch(line.strip()):
-                names = [name.strip() for name in match["names"].split(",")]
-                (self._ids if match["id"] else self._references).extend(names)
+                for name in match["names"].split(","):
+                    if match["id"] or _ID.fullmatch(name.strip()):
+                        self._ids.append(name.strip())
+                    else:
+                        self._references.append(_familiar(name.strip()))
 
     def result(self) -> LoadResult:
         """Return what was loaded."""
         return LoadResult(references=tuple(self._references), ids=tuple(self._ids))
+
+
+def _familiar(name: str) -> str:
+    """Return a name as Docker shows it; Podman writes "docker.io/library/" out."""
+    try:
+        return Reference.parse(name).familiar
+    except InvalidReferenceError:
+        return name
+
+
+class BuildOutcome(_Ended[BuildResult]):
+    """An `aux` with the id comes first, in a build of several stages one for each; then "Successfully built …".
+
+    BuildKit ends with the `aux` alone. A quiet build says the id and nothing else. `image` is whether one is made
+    at all: where not, the end has no word.
+    """
+
+    def __init__(self, *, quiet: bool = False, image: bool = True) -> None:
+        super().__init__("build")
+        self._quiet = quiet
+        self._id: str | None = None
+        self._buildkit = False
+        if not image:
+            self._ended = BuildResult()
+
+    def update(self, frame: ProgressFrame) -> None:
+        """Note the id and the last word."""
+        text = (frame.stream or "").strip()
+        aux: object = frame.aux
+        if frame.id == TRACE:
+            self._buildkit = True  # and what it may show as text is a step's own
+        elif isinstance(aux, dict):
+            image_id = cast("dict[str, object]", aux).get("ID")
+            self._id = image_id if isinstance(image_id, str) and image_id else self._id
+            # A squashing classic builder sends that `id`, too, before its last word.
+            if self._id is not None and self._buildkit and frame.id == "moby.image.id":
+                self._ended = BuildResult(id=self._id)
+        elif match := _BUILT.fullmatch(text):
+            self._ended = BuildResult(id=self._id or match[1])
+        elif self._quiet and _IMPORTED.fullmatch(text):
+            self._ended = BuildResult(id=f"sha256:{text.removeprefix('sha256:')}")

@@ -181,6 +181,10 @@ class Live:
                 return
             yield data
 
+    def header(self, name: str) -> str | None:
+        """Return a header of the answer."""
+        return None if self._response is None else self._response.headers.get(name)
+
     def interrupt(self) -> None:
         """Wake whoever waits for more of this answer."""
         if self._response is not None:
@@ -235,7 +239,7 @@ class Transport:
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._live: set[Live] = set()
-        self._closed = False
+        self._closing = asyncio.Event()
 
     @property
     def endpoint(self) -> Endpoint:
@@ -244,9 +248,14 @@ class Transport:
             self._endpoint = Endpoint.resolve()
         return self._endpoint
 
+    @property
+    def closed(self) -> bool:
+        """Whether the service was closed."""
+        return self._closing.is_set()
+
     async def aclose(self) -> None:
         """End what is under way and close every connection. Again is harmless."""
-        self._closed = True
+        self._closing.set()
         for live in tuple(self._live):
             live.interrupt()
         sessions, self._sessions = list(self._sessions.values()), {}
@@ -280,10 +289,15 @@ class Transport:
             return bytes(body)
 
     @contextlib.asynccontextmanager
-    async def open(self, call: Call, upload: ArchiveUpload | None = None) -> AsyncGenerator[Live, None]:
-        """Send a request and give its live answer; leaving the context in any way ends both."""
+    async def open(
+        self, call: Call, upload: ArchiveUpload | None = None, *, slot: bool = True
+    ) -> AsyncGenerator[Live, None]:
+        """Send a request and give its live answer; leaving the context in any way ends both.
+
+        Without a `slot` it does not count as one of `max_connections`: an answer that has no end would keep it.
+        """
         async with (
-            self._slots or contextlib.nullcontext(),
+            (self._slots if slot else None) or contextlib.nullcontext(),
             self._exchange(call, upload, shared=False) as live,
         ):
             yield live
@@ -352,7 +366,7 @@ class Transport:
 
     def failure(self, error: Exception, *, answered: bool) -> DockerError:
         """Make the exception for what aiohttp or the operating system raised; a bug of ours stays as it is."""
-        if self._closed:
+        if self.closed:
             return StreamInterruptedError("the service was closed in the middle of it")
         ours = _failures.translate(
             error, self.endpoint, answered=answered, idle=self.idle_timeout, connect=self._timeout.connect
@@ -378,11 +392,23 @@ class Transport:
             # Each caller gets its own, to be located and raised without the others' tracebacks.
             raise copy.copy(error) from error.__cause__
 
+    def renegotiate(self) -> None:
+        """Ask the daemon anew before the next request: after a break, another one may have come up there."""
+        self._version = self._pinned
+
+    async def pause(self, seconds: float) -> None:
+        """Wait; raise `StreamInterruptedError` if the service is closed in the meantime."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._closing.wait()
+        if self.closed:
+            raise StreamInterruptedError("the service was closed in the middle of it")
+
     async def _negotiate(self) -> APIVersion:
         try:
             answer = (await self.ping()).api_version
         except asyncio.CancelledError:
-            if self._closed:  # nobody cancelled the callers: what they see is an interruption
+            if self.closed:  # nobody cancelled the callers: what they see is an interruption
                 raise StreamInterruptedError("the service was closed in the middle of it") from None
             raise
         try:
@@ -395,7 +421,7 @@ class Transport:
 
     def _session(self, *, shared: bool) -> aiohttp.ClientSession:
         loop = asyncio.get_running_loop()
-        if self._closed:
+        if self.closed:
             raise ServiceClosedError("this service is closed")
         if self._loop is None:
             self._loop = loop

@@ -41,6 +41,9 @@ _FIRST_VERSIONS: Final[dict[tuple[str, str], APIVersion]] = {
     ("import", "platform"): APIVersion(1, 42),
     ("disk_usage", "type"): APIVersion(1, 42),
     ("list", "shared_size"): APIVersion(1, 42),
+    # The BuildKit of Docker 20.10 ignores these two; the classic builder knows them.
+    ("build", "shm_size with BuildKit"): APIVersion(1, 42),
+    ("build", "ulimits with BuildKit"): APIVersion(1, 42),
     ("push", "platform"): APIVersion(1, 46),
     ("list", "manifests"): APIVersion(1, 47),
     ("inspect", "manifests"): APIVersion(1, 48),
@@ -52,6 +55,10 @@ _FIRST_VERSIONS: Final[dict[tuple[str, str], APIVersion]] = {
     ("load", "several platforms"): APIVersion(1, 52),
     ("save", "several platforms"): APIVersion(1, 52),
     ("history", "platform"): APIVersion(1, 48),
+    # Before, reserved_space was called keep-storage.
+    ("prune_build_cache", "reserved_space"): APIVersion(1, 48),
+    ("prune_build_cache", "max_used_space"): APIVersion(1, 48),
+    ("prune_build_cache", "min_free_space"): APIVersion(1, 48),
     ("disk_usage", "verbose"): APIVersion(1, 52),
     ("list", "identity"): APIVersion(1, 54),
     ("attestations", "attestations"): APIVersion(1, 55),

@@ -10,6 +10,8 @@ from typing import Final, Self
 
 import msgspec
 
+from ._build import Build
+from ._events import Events
 from ._images import Images
 from ._query import path_segment
 from ._registry import Registry
@@ -30,7 +32,7 @@ _PATH: Final = re.compile(r"(?:/[A-Za-z0-9._:@\[\]-]+)+")
 _VERSION: Final = msgspec.json.Decoder(EngineVersion)
 
 
-class ImageService(Transfers, Images, Registry):
+class ImageService(Transfers, Images, Registry, Build, Events):
     """Everything that can be done to images through one Docker Engine.
 
     `endpoint` is an absolute path, a URL (`unix://…`, `tcp://host:port`) or an `Endpoint`; by default

@@ -1,4 +1,4 @@
-"""What the tests share: a scripted daemon, the real Engine, and a look at what is left over."""
+"""What the tests share: a scripted daemon, the real Engine and how Engines differ, and a look at what is left over."""
 
 from __future__ import annotations
 
@@ -8,12 +8,28 @@ import os
 import tempfile
 from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
+import engines
 from aiodocker_images import ImageService
 
 from .scripted import ScriptedDaemon
+
+T = TypeVar("T")
+
+
+def engine_is(*names: str) -> bool:
+    """Return whether the Engine under test is one of these, by their names in `engines.ENGINES`."""
+    if unknown := set(names) - engines.ENGINES.keys():
+        raise ValueError(f"no such Engine: {unknown}")  # a misspelt exception would never apply
+    return os.environ.get("ENGINE") in names
+
+
+def by_engine(default: T, **others: T) -> T:
+    """Return what is right for the Engine under test, where Engines differ: `by_engine(404, podman=500)`."""
+    return next((others[name] for name in others if engine_is(name)), default)
 
 
 @pytest.fixture
@@ -62,14 +78,20 @@ def leftovers() -> Leftovers:
 
 
 @pytest.fixture(scope="session")
+def engine_name() -> str:
+    """The kind of the private Engine that was started for the tests, and of those that they start themselves."""
+    return _started("ENGINE")
+
+
+@pytest.fixture(scope="session")
 def engine_host() -> str:
-    """The address of the private Engine that `engines.py run` started for the tests."""
+    """The address of the private Engine that `engines run` started for the tests."""
     return _started("DOCKER_HOST")
 
 
 @pytest.fixture(scope="session")
 def registry() -> str:
-    """The address of the private registry that `engines.py run` started for the tests."""
+    """The address of the private registry that `engines run` started for the tests."""
     return _started("REGISTRY")
 
 
@@ -78,3 +100,17 @@ def _started(variable: str) -> str:
     if "ENGINE" not in os.environ:
         pytest.fail("this test needs a private Engine: type `make test`, or `make unit` for the tests without one")
     return os.environ[variable]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--summary", metavar="TITLE:FILE", help="add a line to the file: how many passed")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Note what this run came to, for the summary of the runs on all Engines."""
+    title, _, file_name = (config.getoption("--summary") or "").partition(":")
+    if file_name:
+        counts = {kind: len(terminalreporter.stats.get(kind, ())) for kind in ("passed", "failed", "error", "skipped")}
+        told = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count or kind == "passed")
+        with Path(file_name).open("a", encoding="utf-8") as file:
+            file.write(f"{title}: {told}\n")

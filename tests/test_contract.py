@@ -14,11 +14,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from aiodocker_images import ImageService, RegistryAuth, UnsupportedAPIVersionError, api_version, models
+from aiodocker_images import ImageService, RegistryAuth, Ulimit, UnsupportedAPIVersionError, api_version, models
 from aiodocker_images._model import Model
 
 from .scripted import ScriptedDaemon
 
+NOFILE = Ulimit(name="nofile", soft=1, hard=1)
 AUTH = RegistryAuth(username="u", password="p")
 ARM = "linux/arm64"
 BOTH = ["linux/arm64", "linux/amd64"]
@@ -80,11 +81,55 @@ PARAMETERS: list[tuple[str, str, str, Send]] = [
         "1.41",
         lambda images: images.inspect_distribution("x", auth=AUTH),
     ),
+    ("POST /build", "dockerfile", "1.41", lambda images: images.build(b"", dockerfile="D")),
+    ("POST /build", "t", "1.41", lambda images: images.build(b"", tags="x")),
+    ("POST /build", "extrahosts", "1.41", lambda images: images.build(b"", extra_hosts={"h": "127.0.0.1"})),
+    ("POST /build", "remote", "1.41", lambda images: images.build("https://127.0.0.1/context.tar")),
+    ("POST /build", "q", "1.41", lambda images: images.build(b"", quiet=True)),
+    ("POST /build", "nocache", "1.41", lambda images: images.build(b"", no_cache=True)),
+    ("POST /build", "cachefrom", "1.41", lambda images: images.build(b"", cache_from=["x"])),
+    ("POST /build", "pull", "1.41", lambda images: images.build(b"", pull=True)),
+    ("POST /build", "rm", "1.41", lambda images: images.build(b"", remove_intermediate=False)),
+    ("POST /build", "forcerm", "1.41", lambda images: images.build(b"", force_remove=True)),
+    ("POST /build", "memory", "1.41", lambda images: images.build(b"", memory=1 << 30)),
+    ("POST /build", "memswap", "1.41", lambda images: images.build(b"", memory=1 << 30, memory_swap=-1)),
+    ("POST /build", "cpushares", "1.41", lambda images: images.build(b"", cpu_shares=512)),
+    ("POST /build", "cpusetcpus", "1.41", lambda images: images.build(b"", cpuset_cpus="0")),
+    ("POST /build", "cpusetmems", "1.41", lambda images: images.build(b"", cpuset_mems="0")),
+    ("POST /build", "cpuperiod", "1.41", lambda images: images.build(b"", cpu_period=1000)),
+    ("POST /build", "cpuquota", "1.41", lambda images: images.build(b"", cpu_quota=1000)),
+    ("POST /build", "buildargs", "1.41", lambda images: images.build(b"", build_args={"A": "b"})),
+    ("POST /build", "shmsize", "1.41", lambda images: images.build(b"", shm_size=1 << 20)),
+    ("POST /build", "squash", "1.41", lambda images: images.build(b"", squash=True)),
+    ("POST /build", "labels", "1.41", lambda images: images.build(b"", labels={"a": "b"})),
+    ("POST /build", "networkmode", "1.41", lambda images: images.build(b"", network_mode="none")),
+    ("POST /build", "platform", "1.41", lambda images: images.build(b"", platform=ARM)),
+    ("POST /build", "target", "1.41", lambda images: images.build(b"", target="t")),
+    ("POST /build", "header:content-type", "1.41", lambda images: images.build(b"")),
+    ("POST /build", "header:x-registry-config", "1.41", lambda images: images.build(b"", auth={"docker.io": AUTH})),
+    ("POST /build", "version", "1.41", lambda images: images.build(b"", builder="buildkit")),
+    (
+        "POST /build",
+        "outputs",
+        "1.41",
+        lambda images: images.build(b"", builder="buildkit", outputs=[{"Type": "moby"}]),
+    ),
+    # Docker 20.10's BuildKit takes no notice of these two.
+    ("POST /build", "shmsize", "1.42", lambda images: images.build(b"", builder="buildkit", shm_size=1 << 20)),
+    ("POST /build", "ulimits", "1.42", lambda images: images.build(b"", builder="buildkit", ulimits=[NOFILE])),
+    ("POST /build/prune", "all", "1.41", lambda images: images.prune_build_cache(all=True)),
+    ("POST /build/prune", "filters", "1.41", lambda images: images.prune_build_cache(filters={"until": "1h"})),
+    ("POST /build/prune", "max-used-space", "1.48", lambda images: images.prune_build_cache(max_used_space=1)),
+    ("POST /build/prune", "min-free-space", "1.48", lambda images: images.prune_build_cache(min_free_space=1)),
+    ("GET /events", "since", "1.41", lambda images: drained(images.events(since=1.0))),
+    ("GET /events", "until", "1.41", lambda images: drained(images.events(until=1.0))),
+    ("GET /events", "filters", "1.41", lambda images: drained(images.events())),
     ("POST /auth", "header:content-type", "1.41", lambda images: images.login(AUTH)),
 ]
 
-# What is asked for only where it is known, and done without where it is not.
+# What is asked for only where it is known, and done without, or by its older name, where it is not.
 OPTIONAL: list[tuple[str, str, str, Send]] = [
+    ("POST /build/prune", "reserved-space", "1.48", lambda images: images.prune_build_cache(reserved_space=1)),
     ("GET /system/df", "type", "1.42", lambda images: images.disk_usage()),
     ("GET /system/df", "verbose", "1.52", lambda images: images.disk_usage(verbose=True)),
 ]
@@ -146,7 +191,7 @@ async def test_every_row_of_the_version_table_is_in_the_contract(short_path: Pat
         for number, (_, _, _, send) in enumerate(GATED)
         if isinstance(error := (await sent(short_path / str(number), "1.41", send))[2], UnsupportedAPIVersionError)
     }
-    optional = {"'type' of disk_usage", "'verbose' of disk_usage"}
+    optional = {"'type' of disk_usage", "'verbose' of disk_usage", "'reserved_space' of prune_build_cache"}
     table = {
         operation if operation == parameter else f"{parameter!r} of {operation}"
         for operation, parameter in api_version._FIRST_VERSIONS  # pyright: ignore[reportPrivateUsage] - all of it

@@ -32,11 +32,12 @@ from aiodocker_images import (
     NotFoundError,
     ProgressFrame,
     ProgressTracker,
+    ServerError,
     StreamInterruptedError,
     UnauthorizedError,
 )
 
-from .conftest import Leftovers
+from .conftest import Leftovers, by_engine, engine_is
 from .slow_registry import SlowRegistry
 from .ways_out import WAYS_OUT, WayOut
 
@@ -80,7 +81,7 @@ async def test_an_image_goes_to_the_registry_and_comes_back_the_same(
     engine: ImageService, registry: str, tmp_path: Path
 ) -> None:
     """Import, tag, push, remove, pull, save, remove, load: one id and one digest all the way."""
-    name = f"round-{secrets.token_hex(4)}"
+    name = f"localhost/round-{secrets.token_hex(4)}"
     before = await all_names(engine)
     imported = await engine.import_image(
         root_file_system(),
@@ -89,7 +90,8 @@ async def test_an_image_goes_to_the_registry_and_comes_back_the_same(
         changes=['CMD ["/bin/sh"]', "ENV A=b"],
         message="made by a test",
     )
-    tagged = f"{registry}/{name}:1.0"
+    repository = name.replace("localhost", registry)
+    tagged = f"{repository}:1.0"
     await engine.tag(f"{name}:imported", tagged)
     details = await engine.inspect(tagged)
     assert details.id == imported.id
@@ -112,17 +114,18 @@ async def test_an_image_goes_to_the_registry_and_comes_back_the_same(
 
     frames: list[ProgressFrame] = []
     pulled = await engine.pull(tagged, on_frame=frames.append)
-    assert (pulled.digest, pulled.up_to_date) == (pushed.digest, False)
-    assert any(frame.progress_detail and frame.progress_detail.total for frame in frames)
+    told = by_engine(pushed.digest, podman=None)  # Podman names neither the digest nor what was there before
+    assert (pulled.digest, pulled.up_to_date) == (told, False)
+    assert "Pulling fs layer" in {frame.status for frame in frames}
+    if not engine_is("docker28c", "podman"):  # which count the bytes of slow downloads only
+        assert any(frame.progress_detail and frame.progress_detail.total for frame in frames)
     again = await engine.pull(tagged)
-    assert (again.digest, again.up_to_date) == (pushed.digest, True)
-    assert (await engine.inspect(tagged)).id == imported.id
-    by_digest = await engine.pull(f"{registry}/{name}@{pushed.digest}")
+    assert (again.digest, again.up_to_date) == (told, by_engine(True, podman=False))
+    pinned = f"{repository}@{pushed.digest}"
+    by_digest = await engine.pull(pinned)
     assert by_digest.digest == pushed.digest
-    assert (await engine.inspect(f"{registry}/{name}@{pushed.digest}")).id == imported.id
-    assert (await engine.inspect(f"{tagged}@{pushed.digest}")).id == imported.id
-    assert (await engine.inspect(imported.id)).id == imported.id
-    assert (await engine.inspect(imported.id[7:19])).id == imported.id
+    for reference in (tagged, pinned, f"{tagged}@{pushed.digest}", imported.id, imported.id[7:19]):
+        assert (await engine.inspect(reference)).id == imported.id
 
     target = tmp_path / "image.tar"
     saved = await engine.save(tagged, to=target, checksum=True)
@@ -135,6 +138,8 @@ async def test_an_image_goes_to_the_registry_and_comes_back_the_same(
     assert loaded.references == (tagged,)
     assert (await engine.inspect(tagged)).id == imported.id
     await engine.remove(tagged)
+    if engine_is("podman"):  # for which the pull by digest made a name, that stays
+        await engine.remove(pinned)
     assert await all_names(engine) == before
 
 
@@ -154,15 +159,16 @@ async def test_the_streams_tell_what_happens_and_the_tracker_reads_it(
     pulling.finish()
     assert fractions == sorted(fractions)
     assert pulling.fraction == 1.0
-    assert len(pulling.layers) == len(pushing.layers) == 1
+    # Podman pulls the image's configuration as one more layer, and says nothing of those that it pushes and loads.
+    assert (len(pulling.layers), len(pushing.layers)) == by_engine((1, 1), podman=(2, 0))
     assert all(layer.done for layer in pulling.layers.values())
-    assert pulling.status is not None
-    assert image in pulling.status
+    done = f"Status: Downloaded newer image for {image}"
+    assert pulling.status == by_engine(done, podman=None)
     await engine.remove(image)
     loading = ProgressTracker()
     async for frame in engine.load_stream(archive):
         loading.update(frame)
-    assert len(loading.layers) == 1
+    assert len(loading.layers) == by_engine(1, docker28c=0, podman=0)
     assert (await engine.inspect(image)).repo_tags == (image,)
 
 
@@ -170,7 +176,7 @@ async def test_every_form_of_source_and_target_works(engine: ImageService, tmp_p
     root = root_file_system()
     path = tmp_path / "rootfs.tar"
     path.write_bytes(root)
-    name = f"forms-{secrets.token_hex(4)}:1"
+    name = f"localhost/forms-{secrets.token_hex(4)}:1"
 
     async def pieces() -> AsyncGenerator[bytes, None]:
         for start in range(0, len(root), 1000):
@@ -211,7 +217,8 @@ async def test_the_engine_fetches_an_import_from_a_url(engine: ImageService) -> 
         result = await engine.import_image(url)
         assert (await engine.inspect(result.id)).repo_tags == ()
         await engine.remove(result.id)
-        with pytest.raises(DockerError, match="^import: .*404"):
+        # Podman does not look at the status, and takes the page that says 404 for the archive.
+        with pytest.raises(DockerError, match=by_engine("^import: .*404", podman="^import: .*unexpected EOF")):
             await engine.import_image(url + ".gz")
     finally:
         await runner.cleanup()
@@ -237,7 +244,7 @@ async def test_list_filters(engine: ImageService, image: str) -> None:
     assert summary.created is not None
     assert await engine.list("no-such-image") == []
     assert [each.id for each in await engine.list(filters={"reference": [image]})] == [summary.id]
-    with pytest.raises(InvalidParameterError, match="nonsense"):
+    with pytest.raises(by_engine(InvalidParameterError, podman=ServerError), match="nonsense"):
         await engine.list(filters={"nonsense": True})
 
 
@@ -289,7 +296,9 @@ async def test_a_missing_image_is_not_found(
 
 async def test_a_missing_tag_of_a_known_repository_is_not_found(engine: ImageService, image: str) -> None:
     await engine.push(image)
-    with pytest.raises(NotFoundError, match=r"^pull .*:2\.0: .*manifest"):
+    with pytest.raises(
+        NotFoundError, match=by_engine(r"^pull .*:2\.0: .*manifest", docker28c=r"^pull .*:2\.0: .*not found")
+    ):
         await engine.pull(image.replace(":1.0", ":2.0"))
 
 
@@ -304,7 +313,10 @@ async def test_a_registry_that_refuses_a_push_is_unauthorized(engine: ImageServi
     async with SlowRegistry() as refusing:
         name = f"{refusing.address}/refused:1"
         await engine.tag(image, name)
-        with pytest.raises(UnauthorizedError, match=f"^push {name}: unauthorized: no pushing here"):
+        # The containerd store passes on the registry's words without its code, UNAUTHORIZED.
+        with pytest.raises(
+            by_engine(UnauthorizedError, docker28c=ServerError), match=f"^push {name}: .*no pushing here"
+        ):
             await engine.push(name)
         await engine.remove(name)
 
@@ -370,21 +382,23 @@ async def test_leaving_a_pull_twenty_times_ends_the_engines_work(
     engine_host: str, leftovers: Leftovers, leave: WayOut
 ) -> None:
     """The registry sees the Engine give up the layer each time, though five slots are all there are."""
-    async with SlowRegistry() as registry, ImageService(engine_host, max_connections=5) as images, asyncio.timeout(60):
+    async with ImageService(engine_host, max_connections=5) as images, asyncio.timeout(60):
         names = await all_names(images)
         before = leftovers.now()
 
-        for _ in range(20):
-            await leave(images, registry.image)
-        stream = images.pull_stream(registry.image)
-        while not registry.open_blobs:  # the slot and the Engine are there for a pull as at first
-            await anext(stream)
-        await stream.aclose()
-        await registry_is_left(registry)
-        assert await all_names(images) == names
-        registry.finish.set()
-        assert (await images.pull(registry.image)).digest == registry.digest
-        await images.remove(registry.image)
+        async with SlowRegistry() as registry:
+            for _ in range(20):
+                await leave(images, registry.image)
+            pull = asyncio.create_task(images.pull(registry.image))
+            while not registry.open_blobs:  # the slot and the Engine are there for a pull as at first
+                await asyncio.sleep(0.01)
+            pull.cancel()
+            await registry_is_left(registry)
+            assert await all_names(images) == names
+            registry.finish.set()
+            assert (await images.pull(registry.image)).digest == by_engine(registry.digest, podman=None)
+            await images.remove(registry.image)
+        # Only now, for an Engine may keep connections to the registry, whose other ends are in this process.
         await leftovers.settle(before)
 
 
@@ -405,9 +419,9 @@ async def test_closing_the_service_in_a_pull_interrupts_it(engine_host: str) -> 
         await registry_is_left(registry)
 
 
-async def test_a_daemon_killed_in_a_pull_interrupts_it_and_is_met_again(leftovers: Leftovers) -> None:
+async def test_a_daemon_killed_in_a_pull_interrupts_it_and_is_met_again(engine_name: str, leftovers: Leftovers) -> None:
     """An Engine of this test's own, because nothing else could use it meanwhile."""
-    own = await asyncio.to_thread(engines.Engine)
+    own = engines.Engine(engine_name)
     try:
         await asyncio.to_thread(own.start)
         async with SlowRegistry() as registry, ImageService(own.host) as images, asyncio.timeout(90):
@@ -424,7 +438,7 @@ async def test_a_daemon_killed_in_a_pull_interrupts_it_and_is_met_again(leftover
             await asyncio.to_thread(own.start)
             assert await images.list() == []
             registry.finish.set()
-            assert (await images.pull(registry.image)).digest == registry.digest
+            assert (await images.pull(registry.image)).digest == by_engine(registry.digest, podman=None)
             await leftovers.settle((before[0] + 4, before[1]))
     finally:
         await asyncio.to_thread(own.stop)
@@ -475,8 +489,8 @@ class SmallEngine(engines.Engine):
 
 
 @pytest.fixture
-def small_engine() -> Generator[engines.Engine, None, None]:
-    with SmallEngine() as engine:
+def small_engine(engine_name: str) -> Generator[engines.Engine, None, None]:
+    with SmallEngine(engine_name) as engine:
         yield engine
 
 

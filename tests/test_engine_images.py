@@ -6,7 +6,6 @@ Two of their cases have no place here: they commit a container, which is an oper
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
@@ -24,13 +23,13 @@ from aiodocker_images import (
     UnsupportedAPIVersionError,
 )
 
+from .conftest import engine_is
 from .test_engine import all_names, root_file_system
 
 pytestmark = pytest.mark.engine
 
-ENGINE = os.environ.get("ENGINE", "")
-PODMAN = ENGINE == "podman"
-CONTAINERD_STORE = ENGINE == "docker28c"
+PODMAN = engine_is("podman")
+CONTAINERD_STORE = engine_is("docker28c")
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ The containerd store holds all platforms of an image, the others the one that wa
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
@@ -13,14 +12,14 @@ import pytest
 
 from aiodocker_images import APIError, DockerError, ImageService, NotFoundError, UnsupportedAPIVersionError
 
+from .conftest import engine_is
 from .oci import MultiPlatformImage
 
 pytestmark = pytest.mark.engine
 
-ENGINE = os.environ.get("ENGINE", "")
-PODMAN = ENGINE == "podman"
-CONTAINERD_STORE = ENGINE == "docker28c"
-BELOW_1_48 = ENGINE in {"docker20", "docker26", "podman"}
+PODMAN = engine_is("podman")
+CONTAINERD_STORE = engine_is("docker28c")
+BELOW_1_48 = engine_is("docker20", "docker26", "podman")
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import http.client
 import io
 import json
 import os
+import platform
 import pty
 import signal
 import socket
@@ -18,13 +19,17 @@ from unittest.mock import Mock
 import pytest
 
 import engines
+from engines import packages, state
+from engines.__main__ import main
 
-ENGINES_PY = Path(engines.__file__)
+from .conftest import by_engine, engine_is
+
+ENGINES_RUN = (sys.executable, "-m", "engines", "run")
 BUSY = "exec sleep 60"
 # A shell starts background jobs, the tests perhaps among them, with SIGINT ignored.
 OWN_TERMINAL = ("env", "--default-signal=INT", "setsid", "--ctty")
 # The harness holds every state directory open, for the lock on it.
-SHOW_STATES = f"readlink /proc/$PPID/fd/* | grep ^{engines.STATE_PARENT}/adi-;"
+SHOW_STATES = f"readlink /proc/$PPID/fd/* | grep ^{state.STATE_PARENT}/adi-;"
 SHOW_ENVIRONMENT = 'echo "$ENGINE $DOCKER_HOST $REGISTRY"; echo up;'
 
 WAYS_OUT: list[tuple[str, str, bytes | signal.Signals | None, int]] = [
@@ -64,7 +69,7 @@ def import_image(engine: engines.Engine, tag: str) -> None:
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
         tar.add(engines.busybox(), "bin/sh")
-    ask(engine, "POST", f"/images/create?fromSrc=-&repo=box&tag={tag}", archive.getvalue())
+    ask(engine, "POST", f"/images/create?fromSrc=-&repo=localhost/box&tag={tag}", archive.getvalue())
 
 
 def tags(engine: engines.Engine) -> list[str]:
@@ -77,13 +82,13 @@ def listens(address: str) -> bool:
         return connection.connect_ex((host, int(port))) == 0
 
 
-def traces(state: Path) -> list[str]:
+def traces(directory: Path) -> list[str]:
     """Return the processes and mounts of a state directory, and itself if it exists."""
-    found = [str(state)] if state.exists() else []
+    found = [str(directory)] if directory.exists() else []
     for name in ("environ", "mountinfo"):
         for file in Path("/proc").glob(f"[0-9]*/{name}"):
             with contextlib.suppress(OSError):  # the process ended
-                if str(state).encode() in file.read_bytes():
+                if str(directory).encode() in file.read_bytes():
                     found.append(str(file))
     return found
 
@@ -98,17 +103,17 @@ def read_until(descriptor: int, end: bytes) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def engine() -> Iterator[engines.Engine]:
-    with engines.Engine() as engine:
+def engine(engine_name: str) -> Iterator[engines.Engine]:
+    with engines.Engine(engine_name) as engine:
         yield engine
 
 
-@pytest.mark.engine
+@pytest.mark.once
 @pytest.mark.parametrize(("script", "cause", "status"), [way[1:] for way in WAYS_OUT], ids=[way[0] for way in WAYS_OUT])
 def test_every_way_out_leaves_nothing(script: str, cause: bytes | signal.Signals | None, status: int) -> None:
     """Whatever ends a run, its status is passed on, and no process, mount, directory or open port stays."""
     terminal, ours = pty.openpty()
-    command = [*OWN_TERMINAL, sys.executable, str(ENGINES_PY), "run", "docker20", "--", "sh", "-c"]
+    command = [*OWN_TERMINAL, *ENGINES_RUN, "docker20", "--", "sh", "-c"]
     with subprocess.Popen(
         [*command, SHOW_STATES + SHOW_ENVIRONMENT + script], stdin=ours, stdout=ours, stderr=ours
     ) as harness:
@@ -123,8 +128,8 @@ def test_every_way_out_leaves_nothing(script: str, cause: bytes | signal.Signals
     os.close(terminal)
     assert name == "docker20"
     assert len(states) == 2
-    assert host in {f"unix://{state}/docker.sock" for state in states}
-    assert [traces(Path(state)) for state in states] == [[], []]
+    assert host in {f"unix://{directory}/docker.sock" for directory in states}
+    assert [traces(Path(directory)) for directory in states] == [[], []]
     assert not listens(registry)
 
 
@@ -132,10 +137,10 @@ def test_every_way_out_leaves_nothing(script: str, cause: bytes | signal.Signals
 def test_an_engine_sees_nothing_of_another(engine: engines.Engine) -> None:
     """An image in one private Engine is not in another that runs beside it."""
     import_image(engine, "apart")
-    with engines.Engine() as other:
+    with engines.Engine(engine.name) as other:
         assert other.pid != engine.pid
         assert tags(other) == []
-    assert "box:apart" in tags(engine)
+    assert "localhost/box:apart" in tags(engine)
 
 
 def sigkill_the_daemon_alone(engine: engines.Engine) -> None:
@@ -162,7 +167,7 @@ def test_images_outlive_the_daemon(engine: engines.Engine, interrupt: Callable[[
     interrupt(engine)
     with contextlib.suppress(engines.EngineError):  # restart has started it
         engine.start()
-    assert "box:lasting" in tags(engine)
+    assert "localhost/box:lasting" in tags(engine)
     assert (engine.pid != before[0], engine.host) == (True, before[1])
 
 
@@ -176,7 +181,7 @@ def test_a_paused_engine_is_silent(engine: engines.Engine) -> None:
     assert ask(engine, "GET", "/_ping") == b"OK"
 
 
-@pytest.mark.engine
+@pytest.mark.once
 def test_a_daemon_that_cannot_start_says_why() -> None:
     """The tail of the daemon's log is in the error, and what it had written is removed."""
     broken = engines.Engine(config={"storage-driver": "no-such-driver"})
@@ -185,7 +190,7 @@ def test_a_daemon_that_cannot_start_says_why() -> None:
     assert traces(broken.state) == []
 
 
-@pytest.mark.engine
+@pytest.mark.once
 def test_a_registry_keeps_its_address() -> None:
     """A registry has the same address after a kill, and none listens there in between."""
     with engines.Registry() as registry:
@@ -196,7 +201,7 @@ def test_a_registry_keeps_its_address() -> None:
         assert (registry.address, listens(address)) == (address, True)
 
 
-@pytest.mark.engine
+@pytest.mark.once
 def test_a_registry_whose_port_is_snatched_takes_another(monkeypatch: pytest.MonkeyPatch) -> None:
     """A port that another process takes between the choice and the start is not the end."""
     create_server, chosen = socket.create_server, list[socket.socket]()
@@ -220,7 +225,7 @@ def test_auto_starts_nothing_where_the_environment_names_both() -> None:
     """With DOCKER_HOST and REGISTRY set, `run auto` only runs the command, whose environment says the same."""
     environment = {**os.environ, "ENGINE": "", "DOCKER_HOST": "unix:///there.sock", "REGISTRY": "there:5000"}
     script = SHOW_STATES + SHOW_ENVIRONMENT
-    command = [sys.executable, str(ENGINES_PY), "run", "auto", "--", "sh", "-c", script]
+    command = [*ENGINES_RUN, "auto", "--", "sh", "-c", script]
     run = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     assert run.stdout.split() == ["unix:///there.sock", "there:5000", "up"]
 
@@ -242,9 +247,9 @@ def test_what_is_missing_is_said_in_two_lines(
     monkeypatch.setenv("DOCKER_HOST", docker_host)
     monkeypatch.setenv("ENGINES_CACHE", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(engines, "STATE_PARENT", tmp_path)
+    monkeypatch.setattr(state, "STATE_PARENT", tmp_path)
     monkeypatch.setattr(os, "geteuid", lambda: user)
-    assert engines.main(["run", "auto", "--", "true"]) == 1
+    assert main(["run", "auto", "--", "true"]) == 1
     first, second = capfd.readouterr().err.splitlines()
     assert (words[0] in first, words[1] in second) == (True, True)
 
@@ -295,20 +300,96 @@ def test_a_download_that_never_works_gives_apts_reason(updates: Path, monkeypatc
     assert not list(updates.parent.glob("cache/*/tools"))
 
 
+APT_SOURCES = """#!/bin/sh
+case "$*" in
+*indextargets*) printf '%s' "$TARGETS"; exit ;;
+esac
+for argument; do
+  case "$argument" in --option=Dir::Etc::SourceList=*) cp "${argument##*=}" "$SOURCES" ;; esac
+done
+case "$*" in *download*) >busybox.deb ;; esac
+"""
+TARGETS: dict[str, tuple[str, str]] = {
+    "by codename": ("http://a/debian/ {} main\n", "http://a/debian/"),
+    "by alias": ("http://a/debian/ stable main\n", "http://a/debian/"),
+    "several mirrors": ("http://a/ {} main\nhttp://a/ {} main\nhttp://b/ {} main\n", "http://a/ http://b/"),
+    "other archives besides": (
+        "http://s/ {}-security main\nhttp://t/ {} stable\nhttp://a/ {} main\nhttp://u/ {}-updates main\n",
+        "http://a/",
+    ),
+}
+
+
+@pytest.fixture
+def sources(updates: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put an apt-get in front that says $TARGETS of the machine's sources; return where it leaves those it is given."""
+    (tmp_path / "apt-get").write_text(APT_SOURCES)
+    monkeypatch.setenv("SOURCES", str(tmp_path / "sources"))
+    return tmp_path / "sources"
+
+
+@pytest.mark.parametrize(("targets", "mirrors"), TARGETS.values(), ids=TARGETS)
+def test_another_release_comes_from_the_machines_own_mirror(
+    targets: str, mirrors: str, sources: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what Debian did not sign is not accepted."""
+    codename = platform.freedesktop_os_release()["VERSION_CODENAME"]
+    monkeypatch.setenv("TARGETS", targets.replace("{}", codename))
+    unpacked = packages.unpacked("box", ["box"], "", suite="forky", whole=False)
+    assert (unpacked / "bin/busybox").exists()
+    fields = dict(line.split(": ", 1) for line in sources.read_text().splitlines())
+    assert (fields["URIs"], fields["Suites"]) == (mirrors, "forky")
+    assert fields["Signed-By"] == str(packages.DEBIAN_KEYRING)
+
+
+def test_a_machine_without_a_mirror_of_debian_is_told_so(sources: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TARGETS", "http://u/ubuntu noble main\n")
+    with pytest.raises(engines.EngineError, match="no mirror of Debian.*\ntype this"):
+        packages.unpacked("box", ["box"], "type this", suite="forky", whole=False)
+    assert not sources.exists()
+
+
+def test_an_unknown_engine_is_named_with_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["run", "docker19", "--", "true"])
+    assert (
+        "no such Engine: docker19; there are docker20, docker26, docker28, docker28c, podman" in capsys.readouterr().err
+    )
+
+
+def test_podman_takes_no_configuration_of_dockerd() -> None:
+    with pytest.raises(engines.EngineError, match=r"no daemon\.json"):
+        engines.Engine("podman", config={"registry-mirrors": []})
+
+
+def test_what_differs_is_picked_by_the_name_of_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an Engine, as when tests are collected, the default is right; a name that none has is an error."""
+    picked = list[int]()
+    for name in ("docker20", "docker28c", "podman"):
+        monkeypatch.setenv("ENGINE", name)
+        picked.append(by_engine(0, docker28c=1, podman=2))
+        assert engine_is("podman", "docker28") == (name == "podman")
+    monkeypatch.delenv("ENGINE")
+    picked.append(by_engine(0, docker28c=1))
+    assert picked == [0, 1, 2, 0]
+    with pytest.raises(ValueError, match="docker19"):
+        by_engine(0, docker19=1)
+
+
 def test_a_sweep_takes_what_has_no_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A state directory that nobody holds goes, with the processes that carry its mark; a held one stays."""
-    monkeypatch.setattr(engines, "STATE_PARENT", tmp_path)
+    monkeypatch.setattr(state, "STATE_PARENT", tmp_path)
     left, held = tmp_path / "adi-left", tmp_path / "adi-held"
     left.mkdir()
-    lock = engines._claim(held)  # pyright: ignore[reportPrivateUsage] - what a running Engine does
+    lock = state.claim(held)
     processes = [
-        subprocess.Popen(["sleep", "60"], env={"PATH": os.environ["PATH"], engines.STATE_MARK: str(state)})
-        for state in (left, held)
+        subprocess.Popen(["sleep", "60"], env={"PATH": os.environ["PATH"], state.STATE_MARK: str(directory)})
+        for directory in (left, held)
     ]
-    engines.sweep()
+    state.sweep()
     assert (processes[0].wait(), processes[1].poll()) == (-signal.SIGKILL, None)
     assert list(tmp_path.iterdir()) == [held]
     os.close(lock)
-    engines.sweep()
+    state.sweep()
     assert processes[1].wait() == -signal.SIGKILL
     assert list(tmp_path.iterdir()) == []

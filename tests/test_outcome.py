@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiodocker_images._outcome import ImportOutcome, LoadOutcome, Outcome, PullOutcome, PushOutcome
+from aiodocker_images._outcome import BuildOutcome, ImportOutcome, LoadOutcome, Outcome, PullOutcome, PushOutcome
 from aiodocker_images.errors import DockerError, FrameDecodeError, StreamInterruptedError
 from aiodocker_images.progress import ProgressFrame
 from aiodocker_images.reference import Reference
-from aiodocker_images.results import ImportResult, LoadResult, PullResult, PushResult
+from aiodocker_images.results import BuildResult, ImportResult, LoadResult, PullResult, PushResult
 
 R = TypeVar("R")
 
@@ -71,6 +71,12 @@ PODMAN_PULL: Frames = [
     layer("Download complete", "bbbbbbbbbbbb"),
     layer("Download complete", ID[:12]),
 ]
+PODMAN_5_8_6_ALL_THERE: Frames = [
+    layer("Already exists"),
+    layer("Pulling fs layer", ID[:12]),
+    layer("Download complete", ID[:12]),
+    layer("Download complete", ID[:12]),
+]
 ALL_TAGS: Frames = [
     {"status": "Pulling from app", "id": "1"},
     {"status": f"Digest: {OTHER}"},
@@ -100,6 +106,7 @@ PULLS: dict[str, tuple[str, Frames, PullResult]] = {
     ),
     "containerd store": (ALPINE, CONTAINERD_PULL, PullResult(reference=ALPINE, digest=DIGEST)),
     "Podman": (ALPINE, PODMAN_PULL, PullResult(reference=ALPINE)),
+    "Podman 5.8.6, all there": (ALPINE, PODMAN_5_8_6_ALL_THERE, PullResult(reference=ALPINE)),
     "Podman, by digest": (PINNED, PODMAN_PULL, PullResult(reference=PINNED, digest=DIGEST)),
     "all tags": (APP, ALL_TAGS, PullResult(reference=APP, digest=DIGEST)),
     "all tags, all there": (APP, ALL_TAGS_IN_ONE, PullResult(reference=APP, digest=DIGEST, up_to_date=True)),
@@ -172,13 +179,25 @@ PODMAN_PUSH_WITHOUT_DIGEST: Frames = [
     *PODMAN_PUSH[:-1],
     {"status": "1: digest:  size: 405", "aux": {"Tag": "1", "Digest": "", "Size": 405}},
 ]
+PODMAN_5_8_6_PUSH: Frames = [
+    {"status": "The push refers to repository [127.0.0.1:5000/app:1]"},
+    {"status": f"1: digest: {DIGEST} size: 405"},
+]
+DOCKER_28_5_2_CONTAINERD_PUSH: Frames = [
+    {"status": "The push refers to repository [127.0.0.1:5000/app]"},
+    layer("Waiting"),
+    layer("Layer already exists"),
+    {"status": f"1: digest: {DIGEST} size: 405"},
+]
 PUSHED = PushResult(reference=f"{APP}:1", digest=DIGEST, size=405)
 
 PUSHES: dict[str, tuple[Frames, PushResult]] = {
     "graph driver": (GRAPH_DRIVER_PUSH, PUSHED),
     "containerd store": (CONTAINERD_PUSH, PUSHED),
     "containerd store, a manifest of an index": (INSTEAD_OF_INDEX, PUSHED),
+    "containerd store of Docker 28.5.2, nothing new": (DOCKER_28_5_2_CONTAINERD_PUSH, PUSHED),
     "Podman": (PODMAN_PUSH, PUSHED),
+    "Podman 5.8.6": (PODMAN_5_8_6_PUSH, PUSHED),
     "Podman, no digest known": (
         PODMAN_PUSH_WITHOUT_DIGEST,
         PushResult(reference=f"{APP}:1", size=405),
@@ -229,7 +248,8 @@ IMPORTS: dict[str, Frames] = {
         {"status": "Importing", "progressDetail": {"current": 1, "total": 2}},
         {"status": f"sha256:{ID}"},
     ],
-    "Podman": [{"status": ID, "progress": "", "progressDetail": {}, "id": ID}],
+    "older Podman": [{"status": ID, "progress": "", "progressDetail": {}, "id": ID}],
+    "Podman 5.8.6": [{"status": f"sha256:{ID}", "progress": "", "progressDetail": {}, "id": f"sha256:{ID}"}],
 }
 
 
@@ -256,11 +276,16 @@ LOADS: dict[str, tuple[Frames, LoadResult]] = {
         [{"stream": "Loaded image: a:1\n"}, {"stream": f"Loaded image ID: {DIGEST}\n"}],
         LoadResult(references=("a:1",), ids=(DIGEST,)),
     ),
-    "Podman": (
+    "Podman 5.8.6": (
         [{"stream": "Loaded image: docker.io/library/alpine:3.20,127.0.0.1:5000/app:1"}],
-        LoadResult(references=("docker.io/library/alpine:3.20", "127.0.0.1:5000/app:1")),
+        LoadResult(references=("alpine:3.20", "127.0.0.1:5000/app:1")),
+    ),
+    "Podman 5.8.6, without a name": (
+        [{"stream": f"Loaded image: sha256:{ID}"}],
+        LoadResult(ids=(f"sha256:{ID}",)),
     ),
     "Podman, blanks between": ([{"stream": "Loaded image: a:1, b:1"}], LoadResult(references=("a:1", "b:1"))),
+    "not a name": ([{"stream": "Loaded image: -"}], LoadResult(references=("-",))),
     "nothing": ([], LoadResult()),
     "other lines": (
         [{"stream": "The image a:1 already exists, renaming the old one with ID x to empty string\n"}, {"status": "x"}],
@@ -278,6 +303,7 @@ OUTCOMES: dict[str, Callable[[], Outcome[object]]] = {
     "pull": lambda: PullOutcome(Reference.parse(ALPINE)),
     "push": lambda: PushOutcome(Reference.parse(f"{APP}:1")),
     "import": ImportOutcome,
+    "build": BuildOutcome,
 }
 
 CUT: list[tuple[str, Frames]] = [
@@ -289,6 +315,7 @@ CUT: list[tuple[str, Frames]] = [
     ("push", []),
     *(("push", GRAPH_DRIVER_PUSH[:end]) for end in range(1, 5)),
     *(("push", CONTAINERD_PUSH[:end]) for end in range(1, len(CONTAINERD_PUSH))),
+    ("push", PODMAN_5_8_6_PUSH[:1]),
     *(("push", INSTEAD_OF_INDEX[:end]) for end in range(1, len(INSTEAD_OF_INDEX))),
     ("push", [{"status": f"1: digest: {DIGEST} size: many"}]),
     ("push", [{"status": f"1: digest: {DIGEST} size: {'9' * 5000}"}]),
@@ -307,6 +334,69 @@ def test_an_end_without_the_last_word_is_an_interruption(operation: str, frames:
     with pytest.raises(StreamInterruptedError) as caught:
         outcome_of(OUTCOMES[operation](), frames)
     assert str(caught.value) == f"the daemon's answer ended without saying that the {operation} was done"
+
+
+def built(image_id: str, **more: object) -> dict[str, Any]:
+    return {"aux": {"ID": image_id}, **more}
+
+
+def said(text: str) -> dict[str, Any]:
+    return {"stream": text}
+
+
+SHORT = f"Successfully built {ID[:12]}\n"
+TRACE_FRAME: dict[str, Any] = {"id": "moby.buildkit.trace", "aux": ""}
+BUILT: dict[str, tuple[Outcome[BuildResult], Frames, str | None]] = {
+    "Docker": (
+        BuildOutcome(),
+        [said("Step 1/1 : FROM scratch"), built(f"sha256:{ID}"), said(SHORT), said("Successfully tagged a:1\n")],
+        f"sha256:{ID}",
+    ),
+    "Docker, two stages": (BuildOutcome(), [built(OTHER), built(f"sha256:{ID}"), said(SHORT)], f"sha256:{ID}"),
+    "Docker, squashed": (
+        BuildOutcome(),
+        [built(OTHER), built(f"sha256:{ID}", id="moby.image.id"), said(SHORT)],
+        f"sha256:{ID}",
+    ),
+    "a build in a step of a build": (
+        BuildOutcome(),
+        [said("Successfully built 0123456789ab\n"), built(f"sha256:{ID}"), said(SHORT)],
+        f"sha256:{ID}",
+    ),
+    "without aux": (BuildOutcome(), [said("Successfully built 0123456789ab\n")], "0123456789ab"),
+    "Docker, quiet": (BuildOutcome(quiet=True), [said(f"sha256:{ID}\n")], f"sha256:{ID}"),
+    "Podman, quiet": (BuildOutcome(quiet=True), [said(f"{ID}\n")], f"sha256:{ID}"),
+    "BuildKit": (
+        BuildOutcome(),
+        [TRACE_FRAME, built(f"sha256:{ID}", id="moby.image.id"), TRACE_FRAME],
+        f"sha256:{ID}",
+    ),
+    "BuildKit, no image": (BuildOutcome(image=False), [TRACE_FRAME], None),
+}
+
+
+@pytest.mark.parametrize(("outcome", "frames", "image_id"), BUILT.values(), ids=BUILT)
+def test_a_build_gives_the_id_of_its_last_image(
+    outcome: Outcome[BuildResult], frames: Frames, image_id: str | None
+) -> None:
+    assert outcome_of(outcome, frames) == BuildResult(id=image_id)
+
+
+NOT_BUILT: list[Frames] = [
+    [built(f"sha256:{ID}")],
+    [built(f"sha256:{ID}", id="moby.image.id")],
+    [TRACE_FRAME],
+    [TRACE_FRAME, built("", id="moby.image.id")],
+    [said(f"sha256:{ID}\n")],
+    [said("Successfully built a-python-package-1.0\n")],
+    [{**TRACE_FRAME, "stream": "Successfully built 0123456789ab\n"}],
+]
+
+
+@pytest.mark.parametrize("frames", NOT_BUILT)
+def test_what_a_step_says_is_no_end_of_the_build(frames: Frames) -> None:
+    with pytest.raises(StreamInterruptedError):
+        outcome_of(BuildOutcome(), frames)
 
 
 JSON: st.SearchStrategy[Any] = st.recursive(

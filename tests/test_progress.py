@@ -135,6 +135,44 @@ PODMAN_IMPORT = b"""
 {"status":"%(id)s","progress":"","progressDetail":{},"id":"%(id)s"}
 """ % {b"id": b"7" * 64}
 
+# Docker 28.5.2, containerd store, a layer of 400 MiB: the frame that says "Download complete" is not always sent.
+CONTAINERD_28_5_2_PULL = b"""
+{"status":"Pulling from app","id":"1"}
+{"status":"Pulling fs layer","progressDetail":{},"id":"a418ca1fd63d"}
+{"status":"Downloading","progressDetail":{"current":30408704,"total":419463097},"id":"a418ca1fd63d"}
+{"status":"Downloading","progressDetail":{"current":404750336,"total":419463097},"id":"a418ca1fd63d"}
+{"status":"Extracting","progressDetail":{"current":1,"units":"s"},"progress":"1 s","id":"a418ca1fd63d"}
+{"status":"Pull complete","progressDetail":{"hidecounts":true},"id":"a418ca1fd63d"}
+{"status":"Digest: %(digest)s"}
+{"status":"Status: Downloaded newer image for 127.0.0.1:5000/app:1"}
+""" % {b"digest": DIGEST.encode()}
+
+# The same layer out again: its bytes, and not the tar's.
+CONTAINERD_28_5_2_PUSH = b"""
+{"status":"The push refers to repository [127.0.0.1:5000/app]"}
+{"status":"Pushing","progressDetail":{"current":17825792,"total":419463097},"id":"a418ca1fd63d"}
+{"status":"Pushing","progressDetail":{"current":417333248,"total":419463097},"id":"a418ca1fd63d"}
+{"status":"Pushed","progressDetail":{},"id":"a418ca1fd63d"}
+{"status":"1: digest: %(digest)s size: 407"}
+""" % {b"digest": DIGEST.encode()}
+
+# Podman 5.8.6, of an image that is there: the configuration is fetched all the same.
+PODMAN_5_8_6_PULL = b"""
+{"status":"Already exists","progressDetail":{},"id":"b36a7a273fc5"}
+{"status":"Pulling fs layer","progressDetail":{},"id":"5066c1231100"}
+{"status":"Download complete","progressDetail":{},"id":"5066c1231100"}
+{"status":"Download complete","progressDetail":{},"id":"5066c1231100"}
+"""
+
+PODMAN_5_8_6_PUSH = b"""
+{"status":"The push refers to repository [127.0.0.1:5000/app:1]"}
+{"status":"1: digest: %(digest)s size: 402"}
+""" % {b"digest": DIGEST.encode()}
+
+PODMAN_5_8_6_IMPORT = b"""
+{"status":"%(digest)s","progress":"","progressDetail":{},"id":"%(digest)s"}
+""" % {b"digest": DIGEST.encode()}
+
 SEQUENCES = {
     "graph driver pull": GRAPH_DRIVER_PULL,
     "containerd pull": CONTAINERD_PULL,
@@ -146,6 +184,11 @@ SEQUENCES = {
     "load": LOAD,
     "import": IMPORT,
     "Podman import": PODMAN_IMPORT,
+    "containerd pull 28.5.2": CONTAINERD_28_5_2_PULL,
+    "containerd push 28.5.2": CONTAINERD_28_5_2_PUSH,
+    "Podman pull 5.8.6, all there": PODMAN_5_8_6_PULL,
+    "Podman push 5.8.6": PODMAN_5_8_6_PUSH,
+    "Podman import 5.8.6": PODMAN_5_8_6_IMPORT,
 }
 
 
@@ -244,6 +287,11 @@ def test_numbers_are_bytes_unless_another_unit_is_named(units: str | None, count
         (LOAD, ["aaaaaaaaaaaa", "bbbbbbbbbbbb"]),
         (IMPORT, [""]),
         (PODMAN_IMPORT, []),
+        (CONTAINERD_28_5_2_PULL, ["a418ca1fd63d"]),
+        (CONTAINERD_28_5_2_PUSH, ["a418ca1fd63d"]),
+        (PODMAN_5_8_6_PULL, ["b36a7a273fc5", "5066c1231100"]),
+        (PODMAN_5_8_6_PUSH, []),
+        (PODMAN_5_8_6_IMPORT, []),
     ],
     ids=SEQUENCES,
 )
@@ -266,6 +314,11 @@ def test_layers_appear_in_the_order_of_their_frames_and_a_tag_or_an_image_id_is_
         (LOAD, 100512, 100512),
         (IMPORT, 2000, 2000),
         (PODMAN_IMPORT, 0, 0),
+        (CONTAINERD_28_5_2_PULL, 419463097, 419463097),
+        (CONTAINERD_28_5_2_PUSH, 419463097, 419463097),
+        (PODMAN_5_8_6_PULL, 0, 0),
+        (PODMAN_5_8_6_PUSH, 0, 0),
+        (PODMAN_5_8_6_IMPORT, 0, 0),
     ],
     ids=SEQUENCES,
 )
@@ -287,6 +340,11 @@ def test_the_bytes_are_those_that_moved(lines: bytes, downloaded: int, total: in
         (LOAD, "Loaded image: alpine:3.20"),
         (IMPORT, DIGEST),
         (PODMAN_IMPORT, "7" * 64),
+        (CONTAINERD_28_5_2_PULL, "Status: Downloaded newer image for 127.0.0.1:5000/app:1"),
+        (CONTAINERD_28_5_2_PUSH, f"1: digest: {DIGEST} size: 407"),
+        (PODMAN_5_8_6_PULL, None),
+        (PODMAN_5_8_6_PUSH, f"1: digest: {DIGEST} size: 402"),
+        (PODMAN_5_8_6_IMPORT, DIGEST),
     ],
     ids=SEQUENCES,
 )

@@ -17,7 +17,7 @@ from aiodocker_images import ImageService
 
 from .test_engine import root_file_system
 
-pytestmark = pytest.mark.engine
+pytestmark = pytest.mark.once
 
 README = Path(__file__).parent.parent / "README.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
