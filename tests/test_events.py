@@ -27,7 +27,6 @@ from aiodocker_images import (
     ServiceClosedError,
     StreamInterruptedError,
     UnsupportedAPIVersionError,
-    _events,
 )
 from aiodocker_images._events import OVERLAP, REMEMBERED, SECOND, Position
 from aiodocker_images._query import Filters
@@ -182,8 +181,8 @@ def journal(daemon: ScriptedDaemon) -> Journal:
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test waits for a daemon to come back."""
-    monkeypatch.setattr(_events, "FIRST_DELAY", 0.001)
-    monkeypatch.setattr(_events, "MAX_DELAY", 0.01)
+    monkeypatch.setattr("aiodocker_images._events.FIRST_DELAY", 0.001)
+    monkeypatch.setattr("aiodocker_images._events.MAX_DELAY", 0.01)
 
 
 class Watch:
@@ -521,8 +520,8 @@ async def test_closing_the_service_ends_a_watch_that_waits_for_events_or_for_the
     assert isinstance(await watch.ended(), StreamInterruptedError)
     assert "closed" in str(watch.error)
 
-    monkeypatch.setattr(_events, "FIRST_DELAY", 3600)
-    monkeypatch.setattr(_events, "MAX_DELAY", 3600)
+    monkeypatch.setattr("aiodocker_images._events.FIRST_DELAY", 3600)
+    monkeypatch.setattr("aiodocker_images._events.MAX_DELAY", 3600)
     images = ImageService(daemon.socket)
     watch = Watch(images)
     await journal.watched(2)

@@ -47,6 +47,7 @@ async def remove(host: str, *names: str) -> None:
 def test_every_python_block_runs_as_printed(engine_host: str, hub_host: str, registry: str, tmp_path: Path) -> None:
     digest = asyncio.run(fill_the_registry(engine_host, f"{registry}/library/alpine:3.20"))
     environment = os.environ | {"DOCKER_HOST": hub_host, "REGISTRY": registry}
+    (tmp_path / "Dockerfile").write_text("FROM alpine:3.20\nLABEL made=here\n")
     printed: list[str] = []
     for block in BLOCKS:
         if "pull_stream" in block:  # of an image that is there, there is no progress to print
@@ -63,11 +64,13 @@ def test_every_python_block_runs_as_printed(engine_host: str, hub_host: str, reg
         assert run.returncode == 0, f"{block}\n{run.stderr}"
         assert run.stderr == ""
         printed.append(run.stdout)
-    pull, push, save, load, stream, relay, error = printed
+    pull, push, save, load, stream, relay, build, events, error = printed
     assert pull == f"{digest} is new\n"
     assert str(digest) in push
     assert "sha256:" in save
     assert load == "('alpine:3.20',) ()\n"
     assert re.search(r"^[0-9a-f]{12} Pull complete 1\.0$", stream, re.MULTILINE)
     assert relay == "('alpine:3.20',)\n"
+    assert re.search(r"^Step 1/2 : FROM alpine:3\.20\n(.*\n)*built sha256:[0-9a-f]{64}\n\Z", build)
+    assert re.search(r"^\S+ \S+ tag sha256:[0-9a-f]{64}$", events, re.MULTILINE)
     assert error.startswith(f"not there: pull {registry}/mirror/alpine:no-such-tag: manifest ")
