@@ -291,7 +291,10 @@ _BY_TEXT: tuple[tuple[re.Pattern[str], type[APIError]], ...] = (
     ),
     (
         # "permission denied" is what the daemon's own operating system says.
-        re.compile(rf"(?<!permission ){_NO_NAME.format('denied|forbidden')}|{_status_text(403)}", re.IGNORECASE),
+        re.compile(
+            rf"(?<!permission ){_NO_NAME.format('denied|forbidden|permission_denied')}|{_status_text(403)}",
+            re.IGNORECASE,
+        ),
         ForbiddenError,
     ),
 )

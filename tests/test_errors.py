@@ -258,6 +258,24 @@ MESSAGES: list[tuple[str, type[APIError]]] = [
     ("error from registry: too many requests", RateLimitedError),
     ("error from registry: authentication required - no such user", UnauthorizedError),
     ("error from registry: The repository with name 'a' in registry with id '1' does not exist", NotFoundError),
+    ("error from registry: permission_denied: write_package", ForbiddenError),  # without the code, DENIED
+    # As 28.5.2 sent them.
+    ("error from registry: no pushing here", ServerError),  # without the code, UNAUTHORIZED: it cannot be told
+    (
+        (
+            'failed to resolve reference "127.0.0.1:1/x:2": failed to do request: Head'
+            ' "https://127.0.0.1:1/v2/x/manifests/2": dial tcp 127.0.0.1:1: connect: connection refused'
+        ),
+        ServerError,
+    ),
+    (
+        (
+            f'failed to ingest "blobs/sha256/{DIGEST[7:]}": short read: expected 13664387 bytes but got 6834688:'
+            " unexpected EOF"
+        ),
+        ServerError,
+    ),
+    ("unrecognized image format", ServerError),
     ("unexpected status from HEAD request to http://127.0.0.1:5000/v2/a/b: 401 Unauthorized", UnauthorizedError),
     ("unexpected status from PUT request to http://127.0.0.1:5000/v2/a/b: 403 Forbidden", ForbiddenError),
     ("unexpected status from GET request to http://127.0.0.1:5000/v2/a/b: 500 Internal Server Error", ServerError),
@@ -276,6 +294,30 @@ MESSAGES: list[tuple[str, type[APIError]]] = [
     ("reading manifest 1 in registry.example/a: requested access to the resource is denied", ForbiddenError),
     ('reading manifest 1 in registry.example/a: StatusCode: 403, "<html>..."', ForbiddenError),
     ('pinging container registry 127.0.0.1:1: Get "http://127.0.0.1:1/v2/": connect: connection refused', ServerError),
+    # As 5.8.6 sent them.
+    (
+        (
+            "writing blob: initiating layer upload to /v2/refused/blobs/uploads/ in 127.0.0.1:36561: unauthorized:"
+            " no pushing here"
+        ),
+        UnauthorizedError,
+    ),
+    ("connection refused", ServerError),
+    (
+        (
+            "failed to load image: payload does not match any of the supported image formats:\n"
+            " * oci: open /var/tmp/api_load.tar1298318490/index.json: not a directory\n"
+            " * oci-archive: loading index: open /var/tmp/container_images_oci3881749778/index.json:"
+            " no such file or directory\n"
+            ' * docker-archive: loading tar component "manifest.json": file does not exist\n'
+            " * dir: open /var/tmp/api_load.tar1298318490/manifest.json: not a directory"
+        ),
+        ServerError,
+    ),
+    (
+        'invalid image filter "nonsense": must be in the format "filter=value or filter!=value"',
+        ServerError,
+    ),
     # What a local file system or a broken archive says is none of a registry's refusals.
     ("failed to register layer: mkdir /a: permission denied", ServerError),
     ("open /var/lib/docker/tmp/docker-import-1/repositories: no such file or directory", ServerError),

@@ -1,0 +1,19 @@
+"""Start private, throwaway Engines and registries, and leave nothing of them behind.
+
+    python3 -m engines run docker20 -- COMMAND...   # COMMAND finds them in DOCKER_HOST and REGISTRY
+    python3 -m engines run auto -- COMMAND...       # what these two name already, it uses; it starts the rest
+
+    with engines.Engine("podman") as engine, engines.Registry() as registry:
+        print(engine.host, registry.address)
+
+An Engine runs in a root directory unpacked from Debian packages that are never installed, and in mount and PID
+namespaces of its own: it cannot see the machine's Docker or containerd, and the kernel ends all of it at once.
+What a daemon writes is in one state directory, on which its owner holds a lock. If we are killed, a small process
+that waits for that, or else the `sweep` of the next start, ends what runs in it and removes it.
+"""
+
+from .daemons import Engine, Registry
+from .kinds import DEFAULT, ENGINES, EngineSpec, busybox, prepare
+from .state import EngineError
+
+__all__ = ["DEFAULT", "ENGINES", "Engine", "EngineError", "EngineSpec", "Registry", "busybox", "prepare"]

@@ -1,0 +1,129 @@
+"""The kinds of Engine there are: where the root directory of each comes from, and how its daemon is started in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .packages import unpacked
+
+DEFAULT = "docker20"
+USE_ANOTHER_ENGINE = "To use an Engine that runs: DOCKER_HOST=unix:///var/run/docker.sock make demo"
+USE_ANOTHER_REGISTRY = "To use a registry that runs, set REGISTRY, as in: REGISTRY=127.0.0.1:5000 make demo"
+
+# xz-utils: dockerd calls xz for layers. usr-is-merged: apt's other choice brings perl.
+DOCKER_PACKAGES = ("docker.io", "xz-utils", "usr-is-merged")
+DOCKER_CONFIG: Mapping[str, object] = {
+    "data-root": "/state/data",
+    "hosts": ["unix:///state/docker.sock"],
+    "bridge": "none",
+    "iptables": False,
+    "ip6tables": False,
+    "ip-forward": False,  # it would be set for the whole machine
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineSpec:
+    """One kind of Engine.
+
+    `suite`: the Debian release, None for this machine's own; `packages`: the first one names the root directory.
+    /state, to the daemon, is the state directory; `files` are put there. `config` is dockerd's daemon.json, empty
+    for what is no dockerd. `environment` adds to the daemon's.
+    """
+
+    name: str
+    what: str
+    suite: str | None = None
+    packages: tuple[str, ...] = DOCKER_PACKAGES
+    command: tuple[str, ...] = ("dockerd", "--config-file=/state/daemon.json")
+    config: Mapping[str, object] = field(default_factory=lambda: DOCKER_CONFIG)
+    files: Mapping[str, str] = field(default_factory=dict[str, str])
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def docker(self) -> bool:
+        """Whether its daemon is dockerd."""
+        return bool(self.config)
+
+
+# Docker takes every registry on a loopback address as insecure; Podman takes a pattern that matches any port there.
+PODMAN_REGISTRIES = """
+[[registry]]
+prefix = "*.0.0.1"
+insecure = true
+"""
+# No journal runs here, no container has a network, for it would be made in the machine's, and the limits are such as
+# a machine may not raise.
+PODMAN_CONTAINERS = """
+[containers]
+netns = "none"
+default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
+log_driver = "k8s-file"
+[engine]
+events_logger = "file"
+"""
+
+ENGINES: dict[str, EngineSpec] = {
+    spec.name: spec
+    for spec in (
+        EngineSpec(
+            name="docker20",
+            what="Docker of this machine's Debian release (20.10 on Debian 12), graph-driver store",
+        ),
+        EngineSpec(name="docker26", what="Docker of Debian trixie (26.1), graph-driver store", suite="trixie"),
+        EngineSpec(name="docker28", what="Docker of Debian forky (28.5), graph-driver store", suite="forky"),
+        EngineSpec(
+            name="docker28c",
+            what="Docker of Debian forky (28.5), containerd image store",
+            suite="forky",
+            config={**DOCKER_CONFIG, "features": {"containerd-snapshotter": True}},
+        ),
+        EngineSpec(
+            name="podman",
+            what="Podman of Debian forky (5.8), its Docker-compatible API",
+            suite="forky",
+            packages=("podman", "usr-is-merged"),
+            command=(
+                "podman",
+                "--root=/state/data",
+                "--runroot=/run/containers/storage",
+                "--cgroup-manager=cgroupfs",
+                *("system", "service", "--time=0", "unix:///state/docker.sock"),
+            ),
+            config={},
+            files={"registries.conf": PODMAN_REGISTRIES, "containers.conf": PODMAN_CONTAINERS},
+            environment={
+                "BUILDAH_ISOLATION": "chroot",  # crun, for one, does not take every machine's cgroups
+                "CONTAINERS_REGISTRIES_CONF": "/state/registries.conf",
+                "CONTAINERS_CONF_OVERRIDE": "/state/containers.conf",
+            },
+        ),
+    )
+}
+
+
+def root_directory(spec: EngineSpec) -> Path:
+    """Return the root directory of a kind of Engine, which others of the same packages share."""
+    return unpacked(spec.packages[0], spec.packages, USE_ANOTHER_ENGINE, suite=spec.suite, whole=True)
+
+
+def registry_program() -> Path:
+    """Return the path of the registry."""
+    return _tools() / "usr/bin/docker-registry"
+
+
+def busybox() -> Path:
+    """Return the path of a static busybox: one file that makes a root file system."""
+    return _tools() / "bin/busybox"
+
+
+def prepare(name: str) -> None:
+    """Download and unpack what the Engine `name` and a registry need, unless that was done before."""
+    root_directory(ENGINES[name])
+    _tools()
+
+
+def _tools() -> Path:
+    return unpacked("tools", ("docker-registry", "busybox-static"), USE_ANOTHER_REGISTRY, whole=False)
