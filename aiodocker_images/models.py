@@ -230,6 +230,14 @@ class ImageSummary(Model, frozen=True, kw_only=True):
     manifests: Nullable[tuple[ImageManifest, ...]] = ()
     descriptor: Descriptor | None = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        # Below API 1.43, "<none>:<none>" and "<none>@<none>" stand for no name and no digest.
+        if self.repo_tags == ("<none>:<none>",):
+            msgspec.structs.force_setattr(self, "repo_tags", ())
+        if self.repo_digests == ("<none>@<none>",):
+            msgspec.structs.force_setattr(self, "repo_digests", ())
+
 
 class HealthConfig(Model, frozen=True, kw_only=True):
     """How a container of the image is checked. Times in nanoseconds; 0 means inherited."""

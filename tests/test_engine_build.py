@@ -43,9 +43,11 @@ both_builders = pytest.mark.parametrize("builder", BUILDERS)
 
 @pytest.fixture
 async def engine(engine_host: str) -> AsyncGenerator[ImageService, None]:
-    """A service that talks to the real Engine."""
+    """A service that talks to the real Engine, which is left without the remains of builds."""
     async with ImageService(engine_host) as service:
         yield service
+        await service.request("POST", "/containers/prune")  # the classic builder keeps that of a step that failed
+        await service.prune()
 
 
 @pytest.fixture

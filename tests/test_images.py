@@ -105,6 +105,14 @@ async def test_podmans_shape_of_a_search_is_read(daemon: ScriptedDaemon, images:
     assert result == expected
 
 
+async def test_no_name_is_no_name_in_the_older_api_too(daemon: ScriptedDaemon, images: ImageService) -> None:
+    """As Docker 20.10 sent it."""
+    nameless = {"Id": ID, "RepoTags": ["<none>:<none>"], "RepoDigests": ["<none>@<none>"], "Created": 1700000000}
+    daemon.on("GET", "/images/json", json_answer([nameless]))
+    (summary,) = await images.list()
+    assert (summary.repo_tags, summary.repo_digests) == ((), ())
+
+
 async def test_podmans_bare_ids_are_ids(daemon: ScriptedDaemon, images: ImageService) -> None:
     daemon.on("DELETE", "/images/a:1", json_answer([{"Untagged": "a:1"}, {"Deleted": "1" * 64}]))
     assert await images.remove("a:1") == [RemovedImage(untagged="a:1"), RemovedImage(deleted=ID)]
