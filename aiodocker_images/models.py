@@ -209,6 +209,14 @@ class ImageManifest(Model, frozen=True, kw_only=True):
     attestation_data: AttestationData | None = None
 
 
+_BARE_ID = re.compile(r"[0-9a-f]{64}")
+
+
+def _whole_id(image_id: str) -> str:
+    # Podman 5.8 leaves out the algorithm in removals and in disk usage, and puts it before the same id elsewhere.
+    return f"sha256:{image_id}" if _BARE_ID.fullmatch(image_id) else image_id
+
+
 class ImageSummary(Model, frozen=True, kw_only=True):
     """One image of `list`.
 
@@ -232,6 +240,7 @@ class ImageSummary(Model, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        msgspec.structs.force_setattr(self, "id", _whole_id(self.id))
         # Below API 1.43, "<none>:<none>" and "<none>@<none>" stand for no name and no digest.
         if self.repo_tags == ("<none>:<none>",):
             msgspec.structs.force_setattr(self, "repo_tags", ())
@@ -314,9 +323,6 @@ class ImageInspect(Model, frozen=True, kw_only=True):
     metadata: ImageMetadata | None = None
 
 
-_BARE_ID = re.compile(r"[0-9a-f]{64}")
-
-
 class RemovedImage(Model, frozen=True, kw_only=True):
     """One step of a removal: a name taken from an image (`untagged`), or an image gone (`deleted`, its id)."""
 
@@ -325,9 +331,8 @@ class RemovedImage(Model, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        # Podman 5.8 leaves out the algorithm, which it puts before the same id everywhere else.
-        if self.deleted is not None and _BARE_ID.fullmatch(self.deleted):
-            msgspec.structs.force_setattr(self, "deleted", f"sha256:{self.deleted}")
+        if self.deleted is not None:
+            msgspec.structs.force_setattr(self, "deleted", _whole_id(self.deleted))
 
 
 class HistoryLayer(Model, frozen=True, kw_only=True):
