@@ -89,6 +89,13 @@ def engine_host() -> str:
     return _started("DOCKER_HOST")
 
 
+@pytest.fixture
+async def engine(engine_host: str) -> AsyncGenerator[ImageService, None]:
+    """A service that talks to the real Engine."""
+    async with ImageService(engine_host) as service:
+        yield service
+
+
 @pytest.fixture(scope="session")
 def registry() -> str:
     """The address of the private registry that `engines run` started for the tests."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import gzip
 import hashlib
-import io
 import json
 import os
-import tarfile
 from types import TracebackType
 from typing import Self
 
 from aiohttp import web
+
+from .tars import tar_of
 
 MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 
@@ -32,12 +32,7 @@ class SlowRegistry:
         self.open_blobs = 0
         self.blobs_begun = 0
         self.finish = asyncio.Event()
-        file = io.BytesIO()
-        with tarfile.open(fileobj=file, mode="w") as archive:
-            info = tarfile.TarInfo("data")
-            info.size = 1 << 20
-            archive.addfile(info, io.BytesIO(os.urandom(info.size)))
-        layer = file.getvalue()
+        layer = tar_of({"data": os.urandom(1 << 20)})
         self._layer = gzip.compress(layer, 1)
         self._config = json.dumps(
             {

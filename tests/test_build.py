@@ -37,6 +37,7 @@ from aiodocker_images.buildkit import BuildTrace
 
 from .conftest import Leftovers
 from .scripted import Exchange, Handler, ScriptedDaemon
+from .tars import tar_of
 from .test_buildkit import field
 
 ID = "sha256:" + "ab" * 32
@@ -64,17 +65,7 @@ def frames(*documents: object) -> Handler:
     return handler
 
 
-def tar(files: Mapping[str, str]) -> bytes:
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w") as archive:
-        for name, content in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content.encode()))
-    return file.getvalue()
-
-
-CONTEXT = tar({"Dockerfile": "FROM scratch"})
+CONTEXT = tar_of({"Dockerfile": "FROM scratch"})
 
 
 @pytest.fixture

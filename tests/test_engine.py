@@ -39,27 +39,10 @@ from aiodocker_images import (
 
 from .conftest import Leftovers, by_engine, engine_is
 from .slow_registry import SlowRegistry
+from .tars import root_file_system
 from .ways_out import WAYS_OUT, WayOut
 
 pytestmark = pytest.mark.engine
-
-
-def root_file_system(size: int = 1 << 16) -> bytes:
-    """The tar of a root file system that no other test has: its layer is new to every Engine and registry."""
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w") as archive:
-        for name, data in {"etc/motd": secrets.token_bytes(16), "data": os.urandom(size)}.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
-    return file.getvalue()
-
-
-@pytest.fixture
-async def engine(engine_host: str) -> AsyncGenerator[ImageService, None]:
-    """A service that talks to the real Engine."""
-    async with ImageService(engine_host) as service:
-        yield service
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import os
 import secrets
 import shutil
 import tarfile
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +31,7 @@ from aiodocker_images._build import Builder
 from aiodocker_images.buildkit import BuildTrace
 
 from .conftest import Leftovers
+from .tars import tar_of
 
 pytestmark = pytest.mark.engine
 
@@ -42,12 +43,11 @@ both_builders = pytest.mark.parametrize("builder", BUILDERS)
 
 
 @pytest.fixture
-async def engine(engine_host: str) -> AsyncGenerator[ImageService, None]:
-    """A service that talks to the real Engine, which is left without the remains of builds."""
-    async with ImageService(engine_host) as service:
-        yield service
-        await service.request("POST", "/containers/prune")  # the classic builder keeps that of a step that failed
-        await service.prune()
+async def engine(engine: ImageService) -> AsyncGenerator[ImageService, None]:
+    """The real Engine, which is left without the remains of builds."""
+    yield engine
+    await engine.request("POST", "/containers/prune")  # the classic builder keeps that of a step that failed
+    await engine.prune()
 
 
 @pytest.fixture
@@ -69,16 +69,6 @@ def context(tmp_path: Path) -> Path:
     shutil.copy(engines.busybox(), directory / "busybox")
     (directory / "busybox").chmod(0o755)
     return directory
-
-
-def tar(files: Mapping[str, str]) -> bytes:
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w") as archive:
-        for name, content in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content.encode()))
-    return file.getvalue()
 
 
 async def files_of(engine: ImageService, image: str) -> dict[str, tarfile.TarInfo]:
@@ -158,7 +148,7 @@ async def test_a_directory_is_built_as_its_dockerfile_says(
 async def test_every_form_of_a_tar_and_a_quiet_build(
     engine: ImageService, tmp_path: Path, tag: str, builder: Builder
 ) -> None:
-    data = tar({"docker/file": "FROM scratch\nCOPY unique /\n", "unique": secrets.token_hex(16)})
+    data = tar_of({"docker/file": "FROM scratch\nCOPY unique /\n", "unique": secrets.token_hex(16)})
     (tmp_path / "context.tar").write_bytes(data)
 
     async def pieces() -> AsyncGenerator[bytes, None]:
@@ -183,7 +173,7 @@ async def test_the_engine_fetches_a_remote_context(engine: ImageService, tag: st
     async def serve(request: web.Request) -> web.Response:
         if request.path == "/Dockerfile":
             return web.Response(text=f"FROM scratch\nLABEL fetched={label}\n")
-        return web.Response(body=tar({"other": f"FROM scratch\nLABEL fetched={label}\n"}))
+        return web.Response(body=tar_of({"other": f"FROM scratch\nLABEL fetched={label}\n"}))
 
     app = web.Application()
     app.router.add_get("/{name}", serve)
@@ -315,7 +305,7 @@ async def test_base_images_come_with_the_credentials_given(
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", guard)
     async with serving(app) as address:
-        base = tar({"Dockerfile": f"FROM {address}/{path}:1\nLABEL a=b\n"})
+        base = tar_of({"Dockerfile": f"FROM {address}/{path}:1\nLABEL a=b\n"})
         if PODMAN:
             # It takes only those registries for insecure that its configuration lists.
             with pytest.raises(APIError):

@@ -9,7 +9,7 @@ import os
 import secrets
 import tarfile
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from typing import Final
 
 import pytest
@@ -44,13 +44,6 @@ def root_file_system() -> bytes:
         info.size = 16
         archive.addfile(info, io.BytesIO(secrets.token_bytes(16)))
     return file.getvalue()
-
-
-@pytest.fixture
-async def engine(engine_host: str) -> AsyncGenerator[ImageService, None]:
-    """A service that talks to the real Engine."""
-    async with ImageService(engine_host) as service:
-        yield service
 
 
 class Image:

@@ -24,19 +24,13 @@ from aiodocker_images import (
 )
 
 from .conftest import engine_is
-from .test_engine import all_names, root_file_system
+from .tars import root_file_system
+from .test_engine import all_names
 
 pytestmark = pytest.mark.engine
 
 PODMAN = engine_is("podman")
 CONTAINERD_STORE = engine_is("docker28c")
-
-
-@pytest.fixture
-async def engine(engine_host: str) -> AsyncGenerator[ImageService, None]:
-    """A service that talks to the real Engine."""
-    async with ImageService(engine_host) as service:
-        yield service
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ The containerd store holds all platforms of an image, the others the one that wa
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -20,13 +20,6 @@ pytestmark = pytest.mark.engine
 PODMAN = engine_is("podman")
 CONTAINERD_STORE = engine_is("docker28c")
 BELOW_1_48 = engine_is("docker20", "docker26", "podman")
-
-
-@pytest.fixture
-async def engine(engine_host: str) -> AsyncGenerator[ImageService, None]:
-    """A service that talks to the real Engine."""
-    async with ImageService(engine_host) as service:
-        yield service
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 import engines
 from aiodocker_images import ImageService
 
-from .test_engine import root_file_system
+from .tars import root_file_system
 
 pytestmark = pytest.mark.once
 
