@@ -67,7 +67,7 @@ class Leftovers:
         async with asyncio.timeout(within):
             while True:
                 now = self.now()
-                if now <= before:
+                if all(here <= then for here, then in zip(now, before, strict=True)):
                     return
                 await asyncio.sleep(0.01)
 
