@@ -1,6 +1,8 @@
 """Every image operation on a real Engine: what the test suites of docker-py, aiodocker and bollard try, and more.
 
-Two of their cases have no place here: they commit a container, which is an operation on containers.
+Their cases that commit a container (docker-py's two and its removal of a committed image, bollard's one) have no place
+here, because that is an operation on containers; the removal is tested with an imported image. Those that run a built
+image to see what it prints look at its configuration and files instead. Builds are in test_engine_build.py.
 """
 
 from __future__ import annotations

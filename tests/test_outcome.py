@@ -435,3 +435,17 @@ def test_whatever_comes_gives_a_result_or_an_error_of_ours(
         for frame in frames:
             outcome.update(frame)
         assert outcome.result() is not None
+
+
+def test_a_step_that_prints_the_last_word_does_not_choose_the_image() -> None:
+    """What docker-py's own client once fell for: a Dockerfile that says the builder's words itself."""
+    outcome = BuildOutcome()
+    for frame in (
+        ProgressFrame(stream="Step 2/3 : CMD echo Successfully built abcd1234abcd\n"),
+        ProgressFrame(stream="Step 3/3 : RUN echo Successfully built abcd1234abcd\n"),
+        ProgressFrame(stream="Successfully built abcd1234abcd\n"),
+        ProgressFrame(aux={"ID": "sha256:" + "1" * 64}),
+        ProgressFrame(stream="Successfully built 111111111111\n"),
+    ):
+        outcome.update(frame)
+    assert outcome.result().id == "sha256:" + "1" * 64
