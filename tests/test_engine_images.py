@@ -18,6 +18,8 @@ from aiohttp import web
 
 from aiodocker_images import (
     APIError,
+    APIVersion,
+    DockerError,
     ImageService,
     InvalidPlatformError,
     NotFoundError,
@@ -27,6 +29,7 @@ from aiodocker_images import (
 
 from .conftest import engine_is
 from .tars import root_file_system
+from .test_contract import GATED
 from .test_engine import all_names
 
 pytestmark = pytest.mark.engine
@@ -226,6 +229,21 @@ async def test_login_to_an_open_registry_succeeds(engine: ImageService, registry
 async def test_attestations_need_a_newer_engine(engine: ImageService, image: str) -> None:
     with pytest.raises(UnsupportedAPIVersionError, match=r"1\.55"):
         await engine.attestations(image)
+
+
+async def test_the_version_gates_are_those_of_this_engine(engine: ImageService) -> None:
+    """What is newer than the Engine is refused here; what it knows is left to it, whatever it then answers."""
+    spoken = APIVersion.parse((await engine.ping()).api_version)
+    for endpoint, parameter, first, send in GATED:
+        try:
+            await send(engine)
+        except UnsupportedAPIVersionError as error:
+            assert spoken < APIVersion.parse(first), f"{endpoint} {parameter}"
+            assert (error.required, error.actual) == (first, str(spoken))
+        except DockerError:
+            assert spoken >= APIVersion.parse(first), f"{endpoint} {parameter}"
+        else:
+            assert spoken >= APIVersion.parse(first), f"{endpoint} {parameter}"
 
 
 async def test_a_platform_that_is_none_is_refused(engine: ImageService, image: str) -> None:
