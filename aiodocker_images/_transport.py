@@ -13,7 +13,7 @@ import contextlib
 import copy
 from collections.abc import AsyncGenerator, Callable, Generator
 from dataclasses import dataclass, field
-from typing import Final, NoReturn, TypeVar
+from typing import Final, TypeVar
 
 import aiohttp
 import msgspec
@@ -152,8 +152,9 @@ class Live:
         body: aiohttp.Payload | None = self._body
         if self._call.document is not None:
             body = aiohttp.BytesPayload(self._call.document, content_type="application/json")
+        failure: Exception | None = None
         try:
-            response = await session.request(
+            self._response = response = await session.request(
                 self._call.method,
                 url,
                 data=body,
@@ -162,10 +163,12 @@ class Live:
                 read_bufsize=self._call.buffer,
             )
         except Exception as error:  # noqa: BLE001 - translated, or raised as it is
-            self._reraise(error, answered=False)
-        self._response = response
-        if response.status >= 300:
-            raise self._transport.refusal(self._call, response, await self._error_body(response))
+            failure = self._failure(error, answered=False)
+        else:
+            if response.status >= 300:
+                failure = self._transport.refusal(self._call, response, await self._error_body(response))
+        if failure is not None:
+            raise failure
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """Yield the body as it comes, in pieces of any size; raise if it ends before its end."""
@@ -176,10 +179,12 @@ class Live:
             try:
                 data = await content.readany()
             except Exception as error:  # noqa: BLE001 - translated, or raised as it is
-                self._reraise(error, answered=True)
+                failure = self._failure(error, answered=True)
+                break
             if not data:
                 return
             yield data
+        raise failure
 
     def header(self, name: str) -> str | None:
         """Return a header of the answer."""
@@ -197,10 +202,11 @@ class Live:
         if self._body is not None:
             await self._body.abandon()
 
-    def _reraise(self, error: Exception, *, answered: bool) -> NoReturn:
+    def _failure(self, error: Exception, *, answered: bool) -> Exception:
+        """Make the exception, to be raised outside of the handler: there, `error` would become its context."""
         if self._body is not None and self._body.failure is not None:
-            raise self._body.failure
-        raise self._transport.failure(error, answered=answered) from error
+            return self._body.failure
+        return self._transport.failure(error, answered=answered)
 
     @staticmethod
     async def _error_body(response: aiohttp.ClientResponse) -> bytes:
@@ -329,8 +335,8 @@ class Transport:
                     headers = response.headers
             except DockerError:
                 raise
-            except Exception as error:
-                raise self.failure(error, answered=False) from error
+            except Exception as error:  # noqa: BLE001 - translated, or raised as it is
+                raise self.failure(error, answered=False)  # noqa: B904 - it has its cause
             # A daemon in trouble answers with status 500, and with these headers all the same.
             if version := headers.get("Api-Version"):
                 return Ping(
@@ -367,12 +373,15 @@ class Transport:
     def failure(self, error: Exception, *, answered: bool) -> DockerError:
         """Make the exception for what aiohttp or the operating system raised; a bug of ours stays as it is."""
         if self.closed:
-            return StreamInterruptedError("the service was closed in the middle of it")
-        ours = _failures.translate(
-            error, self.endpoint, answered=answered, idle=self.idle_timeout, connect=self._timeout.connect
-        )
+            ours: DockerError | None = StreamInterruptedError("the service was closed in the middle of it")
+        else:
+            ours = _failures.translate(
+                error, self.endpoint, answered=answered, idle=self.idle_timeout, connect=self._timeout.connect
+            )
         if ours is None:
             raise error
+        # The repr of aiohttp's ClientResponseError has the request's headers, credentials and all.
+        ours.__cause__ = error.__cause__ if isinstance(error, aiohttp.ClientResponseError) else error
         if isinstance(ours, DaemonUnreachableError):
             self._version = self._pinned  # what comes up there next may be another daemon
         return ours

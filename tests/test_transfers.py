@@ -38,6 +38,7 @@ from aiodocker_images import (
     StreamStalledError,
     UnauthorizedError,
 )
+from aiodocker_images.credentials import registry_auth_header
 
 from .conftest import Leftovers
 from .scripted import Exchange, Handler, ScriptedDaemon
@@ -552,6 +553,37 @@ async def test_explicit_credentials_beat_the_keychain_and_an_anonymous_push_says
         assert "x-registry-auth" not in scripted.requests[-1].headers
         await images.push("alpine:3.20")
         assert scripted.requests[-1].headers["x-registry-auth"] == "e30="
+
+
+async def test_credentials_are_in_no_exception_nor_behind_one(daemon: ScriptedDaemon, images: ImageService) -> None:
+    """Neither in its own text, nor in its cause or context: aiohttp's errors can show the request's headers."""
+
+    async def speak_no_http(exchange: Exchange) -> None:
+        await exchange.send(b"220 mail.example ESMTP\r\n")
+        exchange.cut()
+
+    async def cut(exchange: Exchange) -> None:
+        exchange.cut()
+
+    async def cut_in_the_body(exchange: Exchange) -> None:
+        await exchange.head()
+        await exchange.send(b"zz\r\n")
+
+    async def refuse(exchange: Exchange) -> None:
+        await exchange.answer_json({"message": "unauthorized: bad credentials"}, 401)
+
+    auth = RegistryAuth(username="somebody", password="hunter2-hunter2", identity_token="token-token")
+    header = registry_auth_header(auth, "docker.io")
+    for handler in (speak_no_http, cut, cut_in_the_body, refuse):
+        daemon.on("POST", "/images/create", handler)
+        with pytest.raises(DockerError) as caught:
+            await images.pull("alpine:3.20", auth=auth)
+        assert daemon.requests[-1].headers["x-registry-auth"] == header
+        behind: list[BaseException] = [caught.value]
+        for error in behind:
+            behind += [each for each in (error.__cause__, error.__context__) if each is not None and each not in behind]
+        told = " ".join(f"{error} {error!r} {error.args} {vars(error)}" for error in behind)
+        assert not any(secret in told for secret in ("hunter2-hunter2", "token-token", header))
 
 
 async def test_no_name_reaches_another_endpoint(daemon: ScriptedDaemon, images: ImageService) -> None:
