@@ -112,7 +112,9 @@ def translate(
             return DaemonUnreachableError(f"what answers there{origin} does not speak HTTP: {error.message}")
         case aiohttp.ClientError() | HttpProcessingError() | OSError() | EOFError():
             when = "in mid-answer" if answered else "before it answered"
-            reason = str(error) or type(error).__name__
+            # Of a plain end aiohttp tells the framing that broke, with a status (400) that nobody sent.
+            plain = isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError)
+            reason = "did it stop or restart?" if plain else str(error) or type(error).__name__
             return StreamInterruptedError(f"the connection to the daemon ended {when}: {reason}")
         case _:
             return None

@@ -196,8 +196,18 @@ MESSAGES: list[tuple[Exception, Endpoint, bool, str]] = [
         False,
         "cannot connect (endpoint from DOCKER_HOST): no connection within 10.0 s",
     ),
-    (aiohttp.ServerDisconnectedError(), SOCKET, False, "the connection to the daemon ended before it answered: Server"),
-    (aiohttp.ClientPayloadError("x"), SOCKET, True, "the connection to the daemon ended in mid-answer: x"),
+    (
+        aiohttp.ServerDisconnectedError(),
+        SOCKET,
+        False,
+        "the connection to the daemon ended before it answered: did it stop or restart?",
+    ),
+    (
+        aiohttp.ClientPayloadError("Response payload is not completed: <TransferEncodingError: 400>"),
+        SOCKET,
+        True,
+        "the connection to the daemon ended in mid-answer: did it stop or restart?",
+    ),
     (aiohttp.ClientConnectionError(), SOCKET, True, "the connection to the daemon ended in mid-answer: ClientConn"),
     (
         aiohttp.ClientResponseError(_INFO, (), status=400, message="Expected HTTP/"),

@@ -182,7 +182,7 @@ def test_no_truncation_passes(cut: int) -> None:
     length=st.integers(1, 90),
     cuts=st.lists(st.integers(0, 20_000), max_size=8),
 )
-def test_every_tar_passes_at_every_split(sizes: list[int], format: int, length: int, cuts: list[int]) -> None:  # noqa: A002
+def test_every_tar_passes_at_every_split(sizes: list[int], format: int, length: int, cuts: list[int]) -> None:  # noqa: A002 - tarfile's word
     data = tar({str(number) * length: size for number, size in enumerate(sizes)}, format)
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     check(*(data[start:end] for start, end in itertools.pairwise(edges)))

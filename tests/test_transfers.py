@@ -147,7 +147,7 @@ REFUSED: list[tuple[Callable[[ImageService], object], type[Exception]]] = [
     (lambda images: images.pull_stream("alpine", platform="linux"), InvalidPlatformError),
     (lambda images: images.push_stream("Alpine"), InvalidReferenceError),
     (lambda images: images.push_stream(f"alpine@{DIGEST}"), InvalidReferenceError),
-    (lambda images: images.load_stream(5), TypeError),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    (lambda images: images.load_stream(5), TypeError),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # the point
     (lambda images: images.save_stream(), InvalidReferenceError),
     (lambda images: images.save_stream("a?x"), InvalidReferenceError),
     (lambda images: images.save_stream("alpine", chunk_size=0), ValueError),
@@ -532,7 +532,7 @@ async def test_a_save_goes_to_a_device_or_a_file_object_as_it_is(
 ) -> None:
     device = os.stat(os.devnull)  # noqa: PTH116 - no path of ours
     assert (await images.save("alpine:3.20", to=os.devnull)).size == len(ARCHIVE)
-    assert os.stat(os.devnull).st_ino == device.st_ino  # noqa: PTH116
+    assert os.stat(os.devnull).st_ino == device.st_ino  # noqa: PTH116 - no path of ours
     file = io.BytesIO()
     assert (await images.save("alpine:3.20", to=file)).size == len(ARCHIVE)
     assert file.getvalue() == ARCHIVE
