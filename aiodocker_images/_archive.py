@@ -9,7 +9,6 @@ short calls; a blocking `read`, `write` or `next` of the user's own has to retur
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import errno
 import functools
 import hashlib
@@ -27,9 +26,10 @@ from collections.abc import (
 )
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Any, ParamSpec, Protocol, Self, TypeGuard, TypeVar, cast
+from typing import Any, Protocol, Self, TypeGuard, cast
 
 from ._archivefile import BinaryWriter, InputFile, InputItems, InputObject, OutputFile, OutputObject, as_bytes, failing
+from ._threads import in_thread, outlast
 from .errors import ArchiveError
 
 __all__ = [
@@ -44,10 +44,8 @@ __all__ = [
     "BinaryWriter",
     "check_source",
     "check_target",
-    "in_thread",
     "open_sink",
     "open_source",
-    "outlast",
 ]
 
 PIECE_SIZE = 1024 * 1024
@@ -57,9 +55,6 @@ WRITE_SIZE = 4 * 1024 * 1024
 """Bytes gathered before a thread writes them."""
 
 _REST_SECONDS = 0.08  # a thread that waits for a FIFO or a terminal in vain is left to others for so long
-
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
 
 
 class BinaryReader(Protocol):
@@ -415,12 +410,6 @@ class ArchiveSink:
         return self._output.write(batch)
 
 
-async def in_thread(call: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
-    """Run `call` in a thread, and come back only when it has ended, cancelled or not."""
-    bound = functools.partial(contextvars.copy_context().run, call, *args, **kwargs)
-    return await outlast(asyncio.get_running_loop().run_in_executor(None, bound))
-
-
 async def _repeated(call: Callable[[], bool]) -> None:
     """Run `call` in a thread until it returns that it is done."""
     done = False
@@ -428,18 +417,3 @@ async def _repeated(call: Callable[[], bool]) -> None:
         done = await in_thread(call)
         if not done:
             await asyncio.sleep(_REST_SECONDS)
-
-
-async def outlast(future: asyncio.Future[_T]) -> _T:
-    """Wait for `future` without cancelling it, however often the waiting task is cancelled."""
-    cancelled: asyncio.CancelledError | None = None
-    while not future.done():
-        try:
-            await asyncio.wait({future})
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        if not future.cancelled():
-            future.exception()  # retrieved, so that asyncio does not report it as lost
-        raise cancelled
-    return future.result()

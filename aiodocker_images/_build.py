@@ -12,13 +12,14 @@ from typing import Final, Literal, cast, get_args
 
 import msgspec
 
-from ._archive import ArchiveSource, check_source, in_thread
+from ._archive import ArchiveSource, check_source
 from ._archivefile import failing
 from ._buildoutput import StepOutput
 from ._context import ContextDirectory, context_path
 from ._operation import OnFrame, Operation, Operator
 from ._outcome import BuildOutcome
 from ._query import Filters, Query, encode_filters, flags
+from ._threads import in_thread
 from ._transport import Call
 from .api_version import first_version
 from .credentials import DOCKER_HUB, DOCKER_HUB_SERVER, RegistryAuth, auth_document

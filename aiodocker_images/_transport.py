@@ -21,8 +21,9 @@ from aiohttp.abc import AbstractStreamWriter
 from yarl import URL
 
 from . import _failures
-from ._archive import ArchiveUpload, outlast
+from ._archive import ArchiveUpload
 from ._query import Query
+from ._threads import outlast
 from ._version import __version__
 from .api_version import APIVersion, negotiated, require
 from .endpoint import Endpoint

@@ -56,6 +56,15 @@ __all__ = [
 ]
 
 
+_MAX_SHOWN = 80
+
+
+def shown(text: str) -> str:
+    """Return text from outside as a message takes it: quoted, escaped, and not for ever."""
+    # ascii() and not repr(): it tells a full-width letter from the letter, and any log can take it.
+    return ascii(text) if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]!a}..."
+
+
 class DockerError(Exception):
     """The root: `except DockerError` catches whatever this library raises.
 

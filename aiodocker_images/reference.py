@@ -15,7 +15,7 @@ import dataclasses
 import re
 from typing import NoReturn
 
-from .errors import InvalidReferenceError
+from .errors import InvalidReferenceError, shown
 
 __all__ = ["DEFAULT_TAG", "DOCKER_HUB", "MAX_PATH", "MAX_TAG", "Reference", "name_or_id"]
 
@@ -27,7 +27,6 @@ MAX_TAG = 128
 _LEGACY_DOCKER_HUB = "index.docker.io"
 _OFFICIAL = "library"  # the namespace on Docker Hub of images with a one-word name
 _DIGEST_LENGTHS = {"sha256": 64, "sha384": 96, "sha512": 128}  # hex digits
-_MAX_SHOWN = 80
 
 # Character classes are spelled out, for \w and \d match full-width letters and digits too; patterns are
 # applied with fullmatch, for $ matches before a final newline. What follows a repetition never begins like what
@@ -88,7 +87,7 @@ class Reference:
         if text.strip() != text:
             _refuse(text, "there is white space around it")
         if "://" in text:
-            _refuse(text, f"it is a URL: leave out {_shown(text[: text.index('://') + 3])}")
+            _refuse(text, f"it is a URL: leave out {shown(text[: text.index('://') + 3])}")
         if _FULL_ID.fullmatch(text) or _PREFIXED_ID.fullmatch(text):
             # sha256:<hex> could be an image "sha256" of Docker Hub, but no Engine lets one be tagged so.
             _refuse(text, "it is an image id, and a name is needed here")
@@ -203,11 +202,11 @@ def _flaw(domain: str, path: str, tag: str | None, digest: str | None) -> str | 
 def _domain_flaw(domain: str) -> str | None:
     if not _DOMAIN.fullmatch(domain):
         return (
-            f"{_shown(domain)} is not a registry: a host name of letters, digits, '-' and '.',"
+            f"{shown(domain)} is not a registry: a host name of letters, digits, '-' and '.',"
             " or an IPv6 address in brackets, and perhaps ':' with a port number"
         )
     if not _is_domain(domain):
-        return f"{_shown(domain)} is a namespace on Docker Hub: a registry has a '.' or ':', or is 'localhost'"
+        return f"{shown(domain)} is a namespace on Docker Hub: a registry has a '.' or ':', or is 'localhost'"
     if domain == _LEGACY_DOCKER_HUB:
         return f"the registry of Docker Hub is {DOCKER_HUB!r}"
     return None
@@ -222,9 +221,9 @@ def _path_flaw(domain: str, path: str) -> str | None:
             return "the repository name, or a part of it between slashes, is empty"
         if not _COMPONENT.fullmatch(component):
             if component.isascii() and _COMPONENT.fullmatch(component.lower()):
-                return f"repository names are lower-case, and {_shown(component)} is not"
+                return f"repository names are lower-case, and {shown(component)} is not"
             return (
-                f"{_shown(component)} is not a part of a repository name: lower-case letters and digits,"
+                f"{shown(component)} is not a part of a repository name: lower-case letters and digits,"
                 " with single '.', '_', '__' or any number of '-' between them"
             )
     if domain == DOCKER_HUB and len(components) == 1:
@@ -238,17 +237,17 @@ def _tag_flaw(tag: str) -> str | None:
     if len(tag) > MAX_TAG:
         return f"the tag is {len(tag)} characters long, and {MAX_TAG} is the most"
     if not _TAG.fullmatch(tag):
-        return f"the tag {_shown(tag)} is not made of letters, digits, '_', '.' and '-', the first no '.' or '-'"
+        return f"the tag {shown(tag)} is not made of letters, digits, '_', '.' and '-', the first no '.' or '-'"
     return None
 
 
 def _digest_flaw(digest: str) -> str | None:
     algorithm, colon, encoded = digest.partition(":")
     if not colon:
-        return f"the digest {_shown(digest)} is not an algorithm, ':' and hex digits"
+        return f"the digest {shown(digest)} is not an algorithm, ':' and hex digits"
     length = _DIGEST_LENGTHS.get(algorithm)
     if length is None:
-        return f"the digest's algorithm {_shown(algorithm)} is none of {', '.join(_DIGEST_LENGTHS)}"
+        return f"the digest's algorithm {shown(algorithm)} is none of {', '.join(_DIGEST_LENGTHS)}"
     if len(encoded) != length:
         return f"a {algorithm} digest has {length} hex digits, and this one has {len(encoded)} characters"
     if not _LOWER_HEX.fullmatch(encoded):
@@ -264,9 +263,4 @@ def _exact_str(value: object, what: str) -> str:
 
 
 def _refuse(text: str, flaw: str) -> NoReturn:
-    raise InvalidReferenceError(f"{_shown(text)} is not an image reference: {flaw}")
-
-
-def _shown(text: str) -> str:
-    # ascii() and not repr(): it tells a full-width letter from the letter, and any log can take it.
-    return ascii(text) if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]!a}..."
+    raise InvalidReferenceError(f"{shown(text)} is not an image reference: {flaw}")

@@ -1,0 +1,101 @@
+"""The docker CLI's configuration: where it is, and how it is read whatever lies there."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, TypeVar
+
+import msgspec
+
+from .errors import ConfigError, shown
+
+__all__ = ["MAX_CONFIG", "JSONConfig", "config_directory", "home_directory", "read_config"]
+
+T = TypeVar("T")
+
+MAX_CONFIG: Final = 4 << 20
+"""Bytes of a configuration file; one with 10,000 registries is about 1 MiB."""
+
+
+class JSONConfig:
+    """A JSON object from `where`, whose members are decoded when they are asked for.
+
+    So a broken member harms only whoever needs it.
+    """
+
+    def __init__(self, members: Mapping[str, msgspec.Raw], where: str) -> None:
+        self._members = members
+        self.where = where
+
+    @classmethod
+    def parse(cls, data: bytes | str, where: str) -> JSONConfig:
+        """Read a JSON object; raise `ConfigError`, which quotes nothing of it."""
+        # An empty file is an empty configuration to the docker CLI.
+        return cls(_decoded(data, dict[str, msgspec.Raw], where) if data.strip() else {}, where)
+
+    def member(self, name: str, kind: type[T]) -> T | None:
+        """Decode a member; None where there is none or null. Raises `ConfigError`, which names it."""
+        raw = self._members.get(name)
+        return None if raw is None else _decoded(raw, kind | None, f"{shown(name)} in {self.where}")  # type: ignore[arg-type]  # a union is no type to mypy
+
+
+def _decoded(data: bytes | str | msgspec.Raw, kind: type[T], where: str) -> T:
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, RecursionError) as error:
+        reason = str(error)
+    except UnicodeError:
+        reason = "it is not UTF-8"
+    # Outside of the handler: the exception of a decoder holds the text, and that may hold passwords.
+    raise ConfigError(f"{where} makes no sense: {reason}")
+
+
+def read_config(path: Path) -> JSONConfig | None:
+    """Read a file with a JSON object; None if there is no such file. Raises `ConfigError`, which names it."""
+    try:
+        # O_NONBLOCK: a FIFO would block until somebody writes to it.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise ConfigError(f"{path} is no regular file")
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                data = file.read(MAX_CONFIG + 1)
+        finally:
+            os.close(descriptor)
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"{shown(str(path))} is no path: {error}") from error
+    except OSError as error:
+        # A parent that is a file: to the docker CLI, too, there is nothing then.
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            return None
+        raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from error
+    if len(data) > MAX_CONFIG:
+        raise ConfigError(f"{path} is longer than {MAX_CONFIG >> 20} MiB")
+    return JSONConfig.parse(data, str(path))
+
+
+def config_directory(environ: Mapping[str, str]) -> Path | None:
+    """Return where the docker CLI's files are, `DOCKER_CONFIG` or ~/.docker; None if there is no home either."""
+    if given := environ.get("DOCKER_CONFIG"):
+        return Path(given)
+    home = home_directory(environ)
+    return home / ".docker" if home is not None else None
+
+
+def home_directory(environ: Mapping[str, str]) -> Path | None:
+    """Return the user's home directory: of the environment, or else of the user database, for services have no HOME."""
+    if given := environ.get("USERPROFILE" if sys.platform == "win32" else "HOME"):
+        return Path(given)
+    with contextlib.suppress(ImportError, KeyError):  # Windows has no such module, and not every user an entry
+        import pwd  # noqa: PLC0415
+
+        return Path(pwd.getpwuid(os.getuid()).pw_dir)
+    return None
