@@ -16,7 +16,7 @@ from ._archive import ArchiveSource, check_source
 from ._archivefile import failing
 from ._buildoutput import StepOutput
 from ._context import ContextDirectory, context_path
-from ._operation import OnFrame, Operation, Operator
+from ._operation import OnFrame, Operation, Operator, chosen_platform
 from ._outcome import BuildOutcome
 from ._query import Filters, Query, encode_filters, flags
 from ._threads import in_thread
@@ -99,9 +99,9 @@ class Build(Operator):
 
         What is built: `dockerfile` is its path in the context ("Dockerfile" by default), `target` the stage to end
         with, `build_args` the values of its ARGs (None: as if it were not given, but the classic builder warns of
-        one that no ARG asks for), `platform` ("linux/arm64") what it runs on. `tags` name the image, and without
-        any it has only its id; `labels` are added to it, and `squash` makes one layer of its own ones
-        (experimental Engines).
+        one that no ARG asks for), `platform` ("linux/arm64") what it runs on, by default
+        `DOCKER_DEFAULT_PLATFORM`. `tags` name the image, and without any it has only its id; `labels` are added to
+        it, and `squash` makes one layer of its own ones (experimental Engines).
 
         How: `pull` looks for newer base images, `no_cache` runs every step again, `cache_from` are images to take
         steps from. `quiet` asks for no output but the id. The classic builder keeps the containers of its steps
@@ -243,7 +243,7 @@ class Build(Operator):
                     "remote": str(context) if remote else None,
                     "dockerfile": path,
                     "target": target,
-                    "platform": None if platform is None else str(Platform.parse(platform)),
+                    "platform": chosen_platform(platform),
                     "networkmode": network_mode,
                     "shmsize": shm_size,
                     "version": "2" if builder == "buildkit" else None,

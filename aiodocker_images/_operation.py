@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, TypeVar
@@ -12,9 +13,11 @@ from ._jsonstream import FrameDecoder
 from ._outcome import Outcome
 from ._transport import Call, Transport
 from .credentials import Keychain, RegistryAuth, registry_auth_header
+from .errors import InvalidPlatformError
+from .models import Platform
 from .progress import ProgressFrame
 
-__all__ = ["OnFrame", "Operation", "Operator"]
+__all__ = ["OnFrame", "Operation", "Operator", "chosen_platform"]
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
@@ -93,3 +96,19 @@ class Operator:
         if auth is None and not even_anonymous:
             return call
         return replace(call, headers={**call.headers, REGISTRY_AUTH: registry_auth_header(auth, registry)})
+
+
+def chosen_platform(platform: str | Platform | None) -> str | None:
+    """Return the platform that the caller or `DOCKER_DEFAULT_PLATFORM` wants; None for the daemon's own.
+
+    As with the docker CLI, the variable counts for pull, build and import.
+    """
+    if platform is not None:
+        return str(Platform.parse(platform))
+    default = os.environ.get("DOCKER_DEFAULT_PLATFORM")
+    if not default:
+        return None
+    try:
+        return str(Platform.parse(default))
+    except InvalidPlatformError as error:
+        raise InvalidPlatformError(f"{error} (from DOCKER_DEFAULT_PLATFORM)") from None

@@ -22,6 +22,7 @@ from yarl import URL
 
 from . import _failures
 from ._archive import ArchiveUpload
+from ._connector import Link
 from ._query import Query
 from ._threads import outlast
 from ._version import __version__
@@ -234,7 +235,7 @@ class Transport:
         idle_timeout: float | None,
         connect_timeout: float | None,
     ) -> None:
-        self._endpoint = endpoint
+        self._link = Link(endpoint, connect_timeout=connect_timeout)
         self._pinned = api_version
         self._version = api_version
         self._negotiation: asyncio.Task[APIVersion] | None = None
@@ -251,9 +252,7 @@ class Transport:
     @property
     def endpoint(self) -> Endpoint:
         """Where requests go; chosen at the first need."""
-        if self._endpoint is None:
-            self._endpoint = Endpoint.resolve()
-        return self._endpoint
+        return self._link.endpoint
 
     @property
     def closed(self) -> bool:
@@ -271,6 +270,7 @@ class Transport:
         if self._negotiation is not None:
             self._negotiation.cancel()
             await asyncio.wait([self._negotiation])
+        await self._link.aclose()
 
     async def fetch(self, call: Call, decoder: msgspec.json.Decoder[T]) -> T:
         """Send a request whose answer is one JSON document, and decode it."""
@@ -317,7 +317,7 @@ class Transport:
             for parameter in call.parameters:
                 require(call.verb, parameter, version)
             url = self._url(f"/v{version}{call.path}", call.query)
-            session = self._session(shared=shared)
+            session = await self._session(shared=shared)
             self._live.add(live)
             try:
                 await live.start(session, url)
@@ -330,7 +330,7 @@ class Transport:
         """Ask the daemon, outside of any version, what it is."""
         for method in ("HEAD", "GET"):  # what stands between may refuse HEAD
             try:
-                session = self._session(shared=True)
+                session = await self._session(shared=True)
                 url = self._url("/_ping", ())
                 async with session.request(method, url, allow_redirects=False) as response:
                     headers = response.headers
@@ -348,8 +348,11 @@ class Transport:
                     swarm=headers.get("Swarm", ""),
                     server=headers.get("Server", ""),
                 )
+        # A daemon that expects TLS answers like this.
+        plain = response.status == 400 and self.endpoint.base_url.scheme == "http" and self.endpoint.scheme == "tcp"
+        hint = "; if it expects TLS, set DOCKER_TLS_VERIFY=1 and DOCKER_CERT_PATH" if plain else ""
         raise DaemonUnreachableError(
-            f"what answers there is no Docker Engine: status {response.status} and no Api-Version header"
+            f"what answers there is no Docker Engine: status {response.status} and no Api-Version header{hint}"
         )
 
     def refusal(self, call: Call, response: aiohttp.ClientResponse, body: bytes) -> DockerError:
@@ -377,7 +380,12 @@ class Transport:
             ours: DockerError | None = StreamInterruptedError("the service was closed in the middle of it")
         else:
             ours = _failures.translate(
-                error, self.endpoint, answered=answered, idle=self.idle_timeout, connect=self._timeout.connect
+                error,
+                self.endpoint,
+                answered=answered,
+                idle=self.idle_timeout,
+                connect=self._timeout.connect,
+                remark=self._link.remark,
             )
         if ours is None:
             raise error
@@ -392,7 +400,7 @@ class Transport:
         if self._version is not None:
             return self._version
         if self._negotiation is None or self._negotiation.done():
-            self._session(shared=True)  # refuses here and now if closed
+            self._must_be_usable()  # here and now
             self._negotiation = asyncio.create_task(self._negotiate(), name="negotiate the Engine API version")
             # All callers may have been cancelled when it fails: then nobody else looks at the exception.
             self._negotiation.add_done_callback(lambda task: task.cancelled() or task.exception())
@@ -411,6 +419,10 @@ class Transport:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._closing.wait()
+        self._must_be_open()
+
+    def _must_be_open(self) -> None:
+        """Raise what a call under way meets when the service is closed."""
         if self.closed:
             raise StreamInterruptedError("the service was closed in the middle of it")
 
@@ -429,7 +441,7 @@ class Transport:
         self._version = negotiated(daemon)
         return self._version
 
-    def _session(self, *, shared: bool) -> aiohttp.ClientSession:
+    def _must_be_usable(self) -> None:
         loop = asyncio.get_running_loop()
         if self.closed:
             raise ServiceClosedError("this service is closed")
@@ -437,9 +449,18 @@ class Transport:
             self._loop = loop
         elif self._loop is not loop:
             raise ServiceClosedError("this service was opened in another event loop; make one for each loop")
+
+    async def _session(self, *, shared: bool) -> aiohttp.ClientSession:
+        self._must_be_usable()
+        try:
+            await self._link.open()
+        except DaemonUnreachableError:
+            self._must_be_open()
+            raise
+        self._must_be_open()
         if shared not in self._sessions:
             self._sessions[shared] = aiohttp.ClientSession(
-                connector=self._connector(shared=shared),
+                connector=self._link.connector(shared=shared),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=self._timeout,
                 headers={"User-Agent": f"aiodocker-images/{__version__}", "Accept-Encoding": "identity"},
@@ -447,15 +468,9 @@ class Transport:
             )
         return self._sessions[shared]
 
-    def _connector(self, *, shared: bool) -> aiohttp.BaseConnector:
-        # limit=0: aiohttp's own default of 100 would queue control calls behind streams.
-        if self.endpoint.scheme == "unix":
-            return aiohttp.UnixConnector(self.endpoint.socket_path, limit=0, force_close=not shared)
-        return aiohttp.TCPConnector(limit=0, force_close=not shared)
-
     def _url(self, path: str, query: Query) -> URL:
         # The path is quoted and consists of validated names; encoded=True keeps yarl from quoting it again.
-        url = URL(f"{self.endpoint.base_url.origin()}{path}", encoded=True)
+        url = URL(f"{self.endpoint.base_url}".rstrip("/") + path, encoded=True)
         return url.with_query(query) if query else url
 
     @contextlib.contextmanager
@@ -467,4 +482,5 @@ class Transport:
             error.operation = error.operation or call.operation
             if not isinstance(error, ConfigError):  # which may be about that very endpoint
                 error.endpoint = error.endpoint or str(self.endpoint)
+                error.endpoint_source = error.endpoint_source or self.endpoint.source
             raise
