@@ -10,7 +10,7 @@ from ._ssh import SSHTunnel
 from ._threads import in_thread
 from ._tls import client_context
 from .endpoint import Endpoint
-from .errors import ConfigError
+from .errors import ConfigError, DaemonUnreachableError
 
 __all__ = ["Link"]
 
@@ -65,6 +65,28 @@ class Link:
             except (RuntimeError, AttributeError) as error:
                 raise ConfigError(f"{endpoint} (from {endpoint.source}) needs Windows, and its default loop") from error
         return aiohttp.TCPConnector(limit=0, force_close=not shared, ssl=self._tls or True)
+
+    @property
+    def middlewares(self) -> tuple[aiohttp.ClientMiddlewareType, ...]:
+        """What a session is to do beside sending requests."""
+        return (self._redialling,) if self._tunnel is not None else ()
+
+    async def _redialling(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        """Dial the tunnel again if it turns out to have broken; nothing of the request was sent then."""
+        try:
+            return await handler(request)
+        except aiohttp.ClientConnectorError:
+            if self._tunnel is None:
+                raise
+            try:
+                await self._tunnel.reopen(self._connect_timeout)
+            except DaemonUnreachableError:
+                pass  # the first error is raised, with what ssh has said by now
+            else:
+                return await handler(request)
+            raise
 
     async def aclose(self) -> None:
         """End the tunnel. Again is harmless."""

@@ -60,6 +60,7 @@ class _Process(asyncio.SubprocessProtocol):
         self.ready = asyncio.Event()  # or ended
         loop = asyncio.get_running_loop()
         self.exited: asyncio.Future[None] = loop.create_future()
+        self.broken = False
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         if fd == 1:
@@ -69,6 +70,10 @@ class _Process(asyncio.SubprocessProtocol):
         else:
             self.said += data
             del self.said[:-MAX_SAID]
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        # Its end shows here at once, and as an exit only when a thread of asyncio's has waited for it.
+        self.broken = True
 
     def process_exited(self) -> None:
         self.ready.set()
@@ -121,6 +126,14 @@ class SSHTunnel:
                     raise self._unreachable(f"no connection within {within} s") from None
                 raise
 
+    async def reopen(self, within: float | None) -> None:
+        """Open it again after a connection through it failed: that shows sooner than the end of ssh does."""
+        broken = self._process
+        async with self._lock:
+            if broken is not None and self._process is broken:
+                broken.broken = True
+        await self.open(within)
+
     async def aclose(self) -> None:
         """End ssh and remove its socket. Again is harmless."""
         self._closed = True
@@ -131,7 +144,7 @@ class SSHTunnel:
                 self._directory = None
 
     def _is_open(self) -> bool:
-        return self._process is not None and self._process.ready.is_set() and not self._process.exited.done()
+        return self._process is not None and self._process.ready.is_set() and not self._process.broken
 
     async def _start(self) -> None:
         path = self._remote_path or DEFAULT_SOCKET

@@ -465,6 +465,7 @@ class Transport:
                 timeout=self._timeout,
                 headers={"User-Agent": f"aiodocker-images/{__version__}", "Accept-Encoding": "identity"},
                 auto_decompress=False,
+                middlewares=self._link.middlewares,
             )
         return self._sessions[shared]
 

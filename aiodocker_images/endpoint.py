@@ -35,7 +35,7 @@ _BASE_PATH = re.compile(r"(?:/(?!\.\.?(?:/|$))[A-Za-z0-9._~-]+)*/?")
 _PIPE = re.compile(r"//\./pipe/[^/\\\0]+")
 # OpenSSH puts users and hosts into commands of the user's configuration (%r, %h): nothing that a shell would read,
 # and nothing that could be an option. The path becomes part of a forwarding, in which `:` and `%` mean something.
-SSH_PATH: Final = re.compile(r"(?:/[A-Za-z0-9_.@+-]+)+")
+SSH_PATH: Final = re.compile(r"(?:/(?!\.\.?(?:/|$))[A-Za-z0-9_.@+-]+)+")
 _SSH = re.compile(
     r"(?:(?P<user>[A-Za-z0-9_][A-Za-z0-9_.@+-]*)@)?"
     r"(?:(?P<host>[A-Za-z0-9_][A-Za-z0-9._-]*)|\[(?P<address>[0-9A-Fa-f:.]+)\])"
@@ -244,8 +244,6 @@ class Endpoint:
         target = self.ssh_target
         if target.port is not None and not 0 < target.port < 65536:
             raise self._error("a port is a number from 1 to 65535")
-        if {".", ".."} & set((target.path or "").split("/")):
-            raise self._error("the path of the remote socket must be plain")
 
     def _error(self, reason: str) -> ConfigError:
         # Whoever put a password in there does not want to see it in a log.
