@@ -12,8 +12,23 @@ What a daemon writes is in one state directory, on which its owner holds a lock.
 that waits for that, or else the `sweep` of the next start, ends what runs in it and removes it.
 """
 
-from .daemons import Engine, Registry
-from .kinds import DEFAULT, ENGINES, EngineSpec, busybox, prepare
+from .daemons import Engine, Registry, ServerTLS
+from .kinds import DEFAULT, ENGINES, EngineSpec, busybox, docker_cli, prepare
+from .ssh import SSHServer, ssh_client, ssh_keygen
 from .state import EngineError
 
-__all__ = ["DEFAULT", "ENGINES", "Engine", "EngineError", "EngineSpec", "Registry", "busybox", "prepare"]
+__all__ = [
+    "DEFAULT",
+    "ENGINES",
+    "Engine",
+    "EngineError",
+    "EngineSpec",
+    "Registry",
+    "SSHServer",
+    "ServerTLS",
+    "busybox",
+    "docker_cli",
+    "prepare",
+    "ssh_client",
+    "ssh_keygen",
+]

@@ -22,6 +22,11 @@ from pathlib import Path
 from .state import EngineError
 
 DEBIAN_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+# Podman looks for its home there; the ssh server needs a user of its own, and has one who is nobody to log in as.
+PASSWD = """root:x:0:0:root:/run:/bin/sh
+user:x:1000:1000::/tmp:/bin/sh
+sshd:x:100:65534::/run/sshd:/usr/sbin/nologin
+"""
 # What a mirror may call the release of this machine, besides its codename.
 RELEASE_ALIASES = frozenset({"oldstable", "stable", "testing", "unstable", "sid"})
 
@@ -137,11 +142,11 @@ def _download(
 
 def _lay_out(root: Path) -> None:
     """Make what the root directory of a daemon needs besides packages."""
-    for name in ("dev", "proc", "sys", "run", "tmp", "opt", "var", "state", "etc/docker", "etc/ssl/certs"):
+    for name in ("dev", "proc", "sys", "run", "tmp", "opt", "var", "state", "etc/docker", "etc/ssl/certs", "usr/local/bin"):
         (root / name).mkdir(parents=True)
     for name in ("etc/hosts", "etc/resolv.conf"):
         (root / name).touch()
-    (root / "etc/passwd").write_text("root:x:0:0:root:/run:/bin/sh\n")  # Podman looks for its home there
+    (root / "etc/passwd").write_text(PASSWD)
     for name in ("bin", "sbin", "lib", "lib64"):
         (root / "usr" / name).mkdir(parents=True)
         # A release whose packages fill only /usr needs these; one whose packages fill /lib replaces them.
