@@ -23,7 +23,7 @@ from .errors import (
     UnsupportedAPIVersionError,
 )
 
-__all__ = ["read_error", "translate", "version_refused"]
+__all__ = ["read_error", "tls_hint", "translate", "version_refused"]
 
 MAX_PLAIN_TEXT: Final = 2000
 """Characters of an error that is no JSON; a proxy's page can be long."""
@@ -115,7 +115,8 @@ def translate(
         case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
             return ConfigError(f"not an address: {error}")
         case aiohttp.ClientResponseError() | HttpProcessingError() if not answered:
-            return DaemonUnreachableError(f"what answers there does not speak HTTP: {error.message}")
+            reason = error.message.partition("\n")[0]  # aiohttp draws a picture below
+            return DaemonUnreachableError(f"what answers there does not speak HTTP: {reason}{tls_hint(endpoint)}")
         case aiohttp.ClientError() | OSError() if refusal := _tls_refusal(error):
             return DaemonUnreachableError(f"cannot connect: {refusal}")
         case aiohttp.ClientError() | OSError() if remark and not answered:
@@ -130,6 +131,13 @@ def translate(
             return StreamInterruptedError(f"the connection to the daemon ended {when}: {reason}{said}")
         case _:
             return None
+
+
+def tls_hint(endpoint: Endpoint) -> str:
+    """Return what to do about a daemon that answers strangely because it expects TLS; empty if it cannot be that."""
+    # dockerd then answers HEAD with status 400 and a body, which no answer to HEAD has.
+    plain = endpoint.scheme == "tcp" and endpoint.tls is None
+    return "; if it expects TLS, set DOCKER_TLS_VERIFY=1 and DOCKER_CERT_PATH" if plain else ""
 
 
 def _why_unreachable(error: aiohttp.ClientConnectorError, endpoint: Endpoint) -> str:

@@ -348,11 +348,9 @@ class Transport:
                     swarm=headers.get("Swarm", ""),
                     server=headers.get("Server", ""),
                 )
-        # A daemon that expects TLS answers like this.
-        plain = response.status == 400 and self.endpoint.base_url.scheme == "http" and self.endpoint.scheme == "tcp"
-        hint = "; if it expects TLS, set DOCKER_TLS_VERIFY=1 and DOCKER_CERT_PATH" if plain else ""
         raise DaemonUnreachableError(
-            f"what answers there is no Docker Engine: status {response.status} and no Api-Version header{hint}"
+            f"what answers there is no Docker Engine: status {response.status} and no Api-Version header"
+            + _failures.tls_hint(self.endpoint)
         )
 
     def refusal(self, call: Call, response: aiohttp.ClientResponse, body: bytes) -> DockerError:
