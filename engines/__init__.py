@@ -1,10 +1,14 @@
-"""Start private, throwaway Engines and registries, and leave nothing of them behind.
+"""Start private, throwaway Engines, registries and ssh servers, and leave nothing of them behind.
 
     python3 -m engines run docker20 -- COMMAND...   # COMMAND finds them in DOCKER_HOST and REGISTRY
     python3 -m engines run auto -- COMMAND...       # what these two name already, it uses; it starts the rest
 
     with engines.Engine("podman") as engine, engines.Registry() as registry:
         print(engine.host, registry.address)
+
+    tls = engines.ServerTLS(cert=cert, key=key, ca=ca)
+    with engines.Engine(tls=tls) as engine, engines.SSHServer(engine) as server:
+        print(engine.tls_address, server.host, server.port)
 
 An Engine runs in a root directory unpacked from Debian packages that are never installed, and in mount and PID
 namespaces of its own: it cannot see the machine's Docker or containerd, and the kernel ends all of it at once.

@@ -124,9 +124,10 @@ def busybox() -> Path:
 
 def docker_cli() -> Path:
     """Return the path of the docker command line program of this machine's Debian release, which runs here."""
-    # Up to Debian 12 it is in docker.io.
-    program = root_directory(ENGINES[DEFAULT]) / "usr/bin/docker"
-    return program if program.exists() else unpacked("docker-cli", ("docker-cli",), INSTALL, whole=False) / "usr/bin/docker"
+    root = root_directory(ENGINES[DEFAULT])
+    if not (root / "usr/bin/docker").exists():  # from Debian 13 on it has a package of its own
+        root = unpacked("docker-cli", ("docker-cli",), INSTALL, whole=False)
+    return root / "usr/bin/docker"
 
 
 def ssh_root() -> Path:

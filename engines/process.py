@@ -156,10 +156,10 @@ class Daemon(ABC):
         port = int(address.rpartition(":")[2])
         lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
         listening = {line[9] for line in lines if line[3] == "0A" and int(line[1].rpartition(":")[2], 16) == port}
-        sockets = {f"socket:[{inode}]" for inode in listening}
+        sockets = {Path(f"socket:[{inode}]") for inode in listening}
         for pid in with_descendants(self._process.pid) if self._process and sockets else ():
             with contextlib.suppress(OSError):  # it ended
-                if any(os.readlink(file) in sockets for file in Path(f"/proc/{pid}/fd").iterdir()):
+                if any(file.readlink() in sockets for file in Path(f"/proc/{pid}/fd").iterdir()):
                     return pid
         return None
 

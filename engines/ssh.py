@@ -47,7 +47,9 @@ class SSHServer(Daemon):
     machine's /usr/local/bin, where the docker CLI is, to put and remove programs.
     """
 
-    def __init__(self, engine: Engine | None = None, *, sockets: Sequence[str] = (), config: Sequence[str] = ()) -> None:
+    def __init__(
+        self, engine: Engine | None = None, *, sockets: Sequence[str] = (), config: Sequence[str] = ()
+    ) -> None:
         super().__init__("The ssh server")
         self.host = "127.0.0.1"
         self.port = 0
@@ -86,8 +88,8 @@ class SSHServer(Daemon):
         self.programs.mkdir()
         (self.programs / "docker").symlink_to("/opt/docker")
         (self._files / "authorized_keys").touch()
-        options = ["-q", "-t", "ed25519", "-N", "", "-C", "", "-f", self._files / "host_key"]
-        subprocess.run([ssh_keygen(), *options], stdin=subprocess.DEVNULL, check=True)
+        keygen = [str(ssh_keygen()), "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(self._files / "host_key")]
+        subprocess.run(keygen, stdin=subprocess.DEVNULL, check=True)
         for directory in (self._files, self.programs):
             directory.chmod(0o755)  # for `user`
         (self._files / "authorized_keys").chmod(0o644)
@@ -112,19 +114,19 @@ class SSHServer(Daemon):
 
 def ssh_client() -> Path:
     """Return the path of an ssh program that works here: the machine's own, else one that is not installed."""
-    return _client("ssh")
+    return _own_or_unpacked("ssh")
 
 
 def ssh_keygen() -> Path:
     """Return the path of an ssh-keygen program that works here, as `ssh_client` does."""
-    return _client("ssh-keygen")
+    return _own_or_unpacked("ssh-keygen")
 
 
-def _client(name: str) -> Path:
-    return Path(own) if (own := shutil.which(name)) else _wrapped(ssh_root(), name)
+def _own_or_unpacked(name: str) -> Path:
+    return Path(own) if (own := shutil.which(name)) else client(ssh_root(), name)
 
 
-def _wrapped(root: Path, name: str) -> Path:
+def client(root: Path, name: str) -> Path:
     """Return a script that runs a program of the root directory with the libraries that are there."""
     # Its own dynamic linker too: that and the C library must be of one version.
     linker = next((root / "lib").glob("*/ld-linux*.so.*"), None)
