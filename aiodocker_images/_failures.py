@@ -120,8 +120,11 @@ def translate(
         case aiohttp.ClientError() | OSError() if refusal := _tls_refusal(error):
             return DaemonUnreachableError(f"cannot connect: {refusal}")
         case aiohttp.ClientError() | OSError() if remark and not answered:
-            # ssh takes the connection first, and drops it when the remote end refuses it.
-            return DaemonUnreachableError(f"cannot connect: the remote socket did not take it: {remark}")
+            # ssh takes the connection first, and drops it when the remote end refuses it. Why, sshd does not tell.
+            return DaemonUnreachableError(
+                f"cannot connect: the remote socket did not take it ({remark}); is it there, may this user use it,"
+                " and does sshd forward to sockets (AllowStreamLocalForwarding)?"
+            )
         case aiohttp.ClientError() | HttpProcessingError() | OSError() | EOFError():
             when = "in mid-answer" if answered else "before it answered"
             # Of a plain end aiohttp tells the framing that broke, with a status (400) that nobody sent.

@@ -1,10 +1,13 @@
-"""Docker contexts, as the docker CLI writes them."""
+"""Docker contexts, as the docker CLI writes them, and that CLI itself."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from pathlib import Path
+
+import engines
 
 
 def write_context(
@@ -21,3 +24,10 @@ def write_context(
     for file in files:
         (secrets / file).touch()
     return path
+
+
+async def run_docker(*arguments: str) -> None:
+    """Run the real docker CLI with the environment of the test."""
+    process = await asyncio.create_subprocess_exec(engines.docker_cli(), *arguments, stdout=asyncio.subprocess.DEVNULL)
+    async with asyncio.timeout(60):
+        assert await process.wait() == 0

@@ -15,6 +15,7 @@ from aiodocker_images import DaemonUnreachableError, Endpoint, ImageService, TLS
 from . import certificates
 from .certificates import Certificates
 from .conftest import Leftovers
+from .contexts import run_docker
 from .slow_registry import SlowRegistry
 from .tars import root_file_system
 from .ways_out import WAYS_OUT, WayOut
@@ -101,6 +102,24 @@ REFUSED: dict[str, tuple[Callable[[Certificates, Certificates], TLSConfig | None
         r"if it expects TLS, set DOCKER_TLS_VERIFY=1 and DOCKER_CERT_PATH",
     ),
 }
+
+
+@pytest.mark.once
+async def test_a_context_that_the_real_docker_cli_wrote_is_enough(
+    engine: engines.Engine, mutual: Certificates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    monkeypatch.delenv("DOCKER_HOST")
+    host = f"host=tcp://{engine.tls_address}"
+    files = ",".join(f"{name}={mutual.directory / name}.pem" for name in ("ca", "cert", "key"))
+    for name, settings in (("verified", f"{host},{files}"), ("unverified", f"{host},{files},skip-tls-verify=true")):
+        await run_docker("context", "create", name, "--docker", settings)
+        monkeypatch.setenv("DOCKER_CONTEXT", name)
+        chosen = Endpoint.resolve()
+        assert chosen.tls is not None
+        assert chosen.tls.verify == (name == "verified")
+        async with ImageService() as images:
+            await images.ping()
 
 
 CALLS: list[Callable[[ImageService], Awaitable[object]]] = [
