@@ -1,8 +1,9 @@
 """A remote Engine's socket, brought here by the user's own OpenSSH: one ssh process, one forwarded socket.
 
-One process serves all connections of a service. Twenty streams through one forwarding log in once, while
-`docker system dial-stdio`, which the docker CLI runs for each connection, would log in twenty times; sshd drops
-connections at random from the tenth on that has not logged in yet (MaxStartups 10:30:100).
+One process serves all connections of a service. Twenty streams through one forwarding log in once and all arrive;
+with `docker system dial-stdio`, which the docker CLI runs for each connection, they took four times as long, and
+two to five of the twenty were lost: sshd drops log-ins at random while ten others are under way (MaxStartups
+10:30:100). benchmarks/ssh_streams.py measures it.
 
 The remote end runs `cat`: it ends when our end of its standard input closes, even if this process is killed, and
 ssh ends with it.
