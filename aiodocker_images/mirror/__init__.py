@@ -1,0 +1,17 @@
+"""Mirroring: many images between registries through an Engine, or between two Engines. On `ImageService` alone."""
+
+from .jobs import MirrorFailure, MirrorJob, MirrorOutcome, MirrorStatus, MirrorSummary, Retry
+from .run import mirror
+from .transfer import TransferOutcome, transfer
+
+__all__ = [
+    "MirrorFailure",
+    "MirrorJob",
+    "MirrorOutcome",
+    "MirrorStatus",
+    "MirrorSummary",
+    "Retry",
+    "TransferOutcome",
+    "mirror",
+    "transfer",
+]
