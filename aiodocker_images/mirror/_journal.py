@@ -203,7 +203,7 @@ class Journal:
         self._close()
 
     async def note(self, *records: Record) -> None:
-        """Write records, and return when they are on the disk; raise `ConfigError` if they cannot be, then and later."""
+        """Write records, and return when they are on the disk; raise `ConfigError` if one ever could not be."""
         self.check()
         if self._descriptor is not None:
             data = b"".join(_ENCODER.encode(record) + b"\n" for record in records)

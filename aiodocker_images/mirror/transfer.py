@@ -95,8 +95,8 @@ async def _transfer(source: ImageService, target: ImageService, name: str) -> Tr
                 yield chunk
 
     try:
-        here = await source.inspect(name)
-        if await _id_there(target, name) == here.id:
+        here = await _content(source, name)
+        if here == await _content_there(target, name):
             return TransferOutcome(reference=name, status="skipped", elapsed=loop.time() - started)
         loaded = await target.load(archive())
     except DockerError as error:
@@ -106,8 +106,16 @@ async def _transfer(source: ImageService, target: ImageService, name: str) -> Tr
     return TransferOutcome(reference=name, status="transferred", loaded=told, size=size, elapsed=loop.time() - started)
 
 
-async def _id_there(target: ImageService, name: str) -> str | None:
+async def _content(service: ImageService, name: str) -> tuple[str, frozenset[str]]:
+    """Return the image's id and, where a containerd store may have some of its platforms only, which it has."""
+    image = await service.inspect(name)
+    if image.descriptor is not None:
+        image = await service.inspect(name, manifests=True)
+    return image.id, frozenset(manifest.id for manifest in image.manifests if manifest.available)
+
+
+async def _content_there(target: ImageService, name: str) -> tuple[str, frozenset[str]] | None:
     try:
-        return (await target.inspect(name)).id
+        return await _content(target, name)
     except NotFoundError:
         return None
