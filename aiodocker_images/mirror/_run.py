@@ -92,13 +92,14 @@ class Run:
         *,
         emit: Callable[[MirrorOutcome], object],
         on_frame: OnMirrorFrame | None = None,
+        slots: Slots | None = None,
     ) -> None:
         self._images = images
         self._options = options
         self._journal = journal
         self._emit = emit
         self._on_frame = on_frame
-        self._slots = Slots(options.concurrency, options.per_registry, options.retry)
+        self._slots = slots or Slots(options.concurrency, options.per_registry, options.retry)
         self._names = Names(images, journal, keep=options.keep)
         self._groups = _grouped(jobs)
         self._users = Counter(str(group.source) for group in self._groups)
