@@ -461,7 +461,11 @@ class Transport:
                 connector=self._link.connector(shared=shared),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=self._timeout,
-                headers={"User-Agent": f"aiodocker-images/{__version__}", "Accept-Encoding": "identity"},
+                headers={
+                    **(self._link.headers or {}),
+                    "User-Agent": f"aiodocker-images/{__version__}",
+                    "Accept-Encoding": "identity",
+                },
                 auto_decompress=False,
                 middlewares=self._link.middlewares,
             )
