@@ -25,8 +25,19 @@ MAX_CONFIG: Final = 4 << 20
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _OWN_HEADERS: Final = frozenset(
-    "accept-encoding connection content-length content-type host te transfer-encoding upgrade user-agent"
-    " x-registry-auth x-registry-config".split()
+    [
+        "accept-encoding",
+        "connection",
+        "content-length",
+        "content-type",
+        "host",
+        "te",
+        "transfer-encoding",
+        "upgrade",
+        "user-agent",
+        "x-registry-auth",
+        "x-registry-config",
+    ]
 )
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\U0010ffff]*")
 
