@@ -24,21 +24,9 @@ MAX_CONFIG: Final = 4 << 20
 """Bytes of a configuration file; one with 10,000 registries is about 1 MiB."""
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_OWN_HEADERS: Final = frozenset(
-    [
-        "accept-encoding",
-        "connection",
-        "content-length",
-        "content-type",
-        "host",
-        "te",
-        "transfer-encoding",
-        "upgrade",
-        "user-agent",
-        "x-registry-auth",
-        "x-registry-config",
-    ]
-)
+# How a request is to be read, and what is ours to say.
+_FRAMING: Final = {"connection", "content-length", "content-type", "host", "te", "transfer-encoding", "upgrade"}
+_OURS: Final = {"accept-encoding", "user-agent", "x-registry-auth", "x-registry-config"}
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\U0010ffff]*")
 
 
@@ -121,7 +109,7 @@ def http_headers(environ: Mapping[str, str]) -> dict[str, str]:
         if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
             # Not the value: it may be a password.
             raise ConfigError(f"'HttpHeaders' in {config and config.where} has what is no header: {shown(name)}")
-    return {name: value for name, value in headers.items() if name.lower() not in _OWN_HEADERS}
+    return {name: value for name, value in headers.items() if name.lower() not in _FRAMING | _OURS}
 
 
 def home_directory(environ: Mapping[str, str]) -> Path | None:
