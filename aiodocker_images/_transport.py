@@ -23,6 +23,7 @@ from yarl import URL
 from . import _failures
 from ._archive import ArchiveUpload
 from ._connector import Link
+from ._guard import GuardedResponse
 from ._query import Query
 from ._threads import outlast
 from ._version import __version__
@@ -48,6 +49,9 @@ MAX_ANSWER: Final = 256 << 20
 
 MAX_ERROR_BODY: Final = 64 << 10
 """Bytes that are read of the body of an error answer; a message is far shorter."""
+
+MAX_ERROR_SECONDS: Final = 10.0
+"""Seconds that the body of an error answer may take: the error is known, and its words come with it."""
 
 FRAME_BUFFER: Final = 64 << 10
 ARCHIVE_BUFFER: Final = 1 << 20
@@ -167,7 +171,8 @@ class Live:
         except Exception as error:  # noqa: BLE001 - translated, or raised as it is
             failure = self._failure(error, answered=False)
         else:
-            if response.status >= 300:
+            # Nothing is asked that 1xx or 3xx would answer: no upgrade, no condition, and no redirect is followed.
+            if not 200 <= response.status < 300:
                 failure = self._transport.refusal(self._call, response, await self._error_body(response))
         if failure is not None:
             raise failure
@@ -213,10 +218,11 @@ class Live:
     @staticmethod
     async def _error_body(response: aiohttp.ClientResponse) -> bytes:
         body = bytearray()
-        # A cut in the middle of an error message leaves what there is of it.
+        # A cut in the middle of an error message leaves what there is of it, and so does an end that never comes.
         with contextlib.suppress(aiohttp.ClientError, OSError):
-            while len(body) < MAX_ERROR_BODY and (data := await response.content.readany()):
-                body += data
+            async with asyncio.timeout(MAX_ERROR_SECONDS):
+                while len(body) < MAX_ERROR_BODY and (data := await response.content.readany()):
+                    body += data
         return bytes(body[:MAX_ERROR_BODY])
 
 
@@ -341,12 +347,12 @@ class Transport:
             # A daemon in trouble answers with status 500, and with these headers all the same.
             if version := headers.get("Api-Version"):
                 return Ping(
-                    api_version=version,
-                    os_type=headers.get("Ostype", ""),
+                    api_version=_failures.whole_text(version),
+                    os_type=_failures.whole_text(headers.get("Ostype", "")),
                     experimental=headers.get("Docker-Experimental", "").lower() == "true",
-                    builder_version=headers.get("Builder-Version", ""),
-                    swarm=headers.get("Swarm", ""),
-                    server=headers.get("Server", ""),
+                    builder_version=_failures.whole_text(headers.get("Builder-Version", "")),
+                    swarm=_failures.whole_text(headers.get("Swarm", "")),
+                    server=_failures.whole_text(headers.get("Server", "")),
                 )
         raise DaemonUnreachableError(
             f"what answers there is no Docker Engine: status {response.status} and no Api-Version header"
@@ -468,6 +474,7 @@ class Transport:
                 },
                 auto_decompress=False,
                 middlewares=self._link.middlewares,
+                response_class=GuardedResponse,
             )
         return self._sessions[shared]
 

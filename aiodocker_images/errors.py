@@ -252,6 +252,9 @@ class ContextNotFoundError(ConfigError):
     """There is no docker context of that name."""
 
 
+_MAX_LOOKED_AT = 2048
+"""Characters at each end of a message that tell its class: a registry's words are wrapped, but not for ever."""
+
 _BY_STATUS: dict[int, type[APIError]] = {
     400: InvalidParameterError,
     401: UnauthorizedError,
@@ -324,6 +327,8 @@ _BY_TEXT: tuple[tuple[re.Pattern[str], type[APIError]], ...] = (
 
 def api_error_class(status: int | None, message: str) -> type[APIError]:
     """Choose the class for what the daemon said: by its status if that is telling, by its text if not."""
+    if len(message) > 2 * _MAX_LOOKED_AT:  # a frame may hold megabytes, and some of the patterns go back and forth
+        message = f"{message[:_MAX_LOOKED_AT]}\n{message[-_MAX_LOOKED_AT:]}"
     if cls := _class_by_text(_ALWAYS, message):
         return cls
     if status is not None and status in _BY_STATUS:
