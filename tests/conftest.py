@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import tempfile
+import threading
 from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +17,7 @@ import engines
 from aiodocker_images import ImageService
 
 from .scripted import ScriptedDaemon
+from .tally import INJECTED, table
 
 T = TypeVar("T")
 
@@ -57,12 +59,18 @@ class Leftovers:
     """What this process has open: compared before and after, they show a leak."""
 
     @staticmethod
-    def now() -> tuple[int, int]:
-        """Return the number of open file descriptors and of tasks."""
-        gc.collect()
-        return len(os.listdir("/proc/self/fd")), len(asyncio.all_tasks())  # noqa: PTH208 - one syscall
+    def now() -> tuple[int, int, int, int]:
+        """Return the number of open file descriptors, of tasks, of threads and of child processes.
 
-    async def settle(self, before: tuple[int, int], *, within: float = 5) -> None:
+        The threads of asyncio's own pool are not counted: it keeps them for the next call.
+        """
+        gc.collect()
+        threads = [each for each in threading.enumerate() if not each.name.startswith("asyncio_")]
+        children = [each.read_text().split() for each in Path("/proc/self/task").glob("*/children")]
+        descriptors = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - one syscall
+        return descriptors, len(asyncio.all_tasks()), len(threads), sum(map(len, children))
+
+    async def settle(self, before: tuple[int, int, int, int], *, within: float = 5) -> None:
         """Fail unless everything opened since `before` is closed soon: a cancelled task ends at its next step."""
         async with asyncio.timeout(within):
             while True:
@@ -114,7 +122,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Note what this run came to, for the summary of the runs on all Engines."""
+    """Show how many faults were injected; note what this run came to, for the summary of the runs on all Engines."""
+    if injected := table(INJECTED):
+        terminalreporter.section("faults injected")
+        for line in injected:
+            terminalreporter.write_line(line)
     title, _, file_name = (config.getoption("--summary") or "").partition(":")
     if file_name:
         counts = {kind: len(terminalreporter.stats.get(kind, ())) for kind in ("passed", "failed", "error", "skipped")}

@@ -34,14 +34,14 @@ LYING: Final[frozenset[Kind]] = frozenset({"duplicate", "corrupt"})
 
 DELAY: Final = 0.05
 MAX_DUPLICATE: Final = 64
-TRICKLE: Final = 4096
+TRICKLE: Final = 1024
 """Bytes that trickle, one by one; the rest passes as it is, for an archive would take minutes."""
 
 _HEAD_END: Final = b"\r\n\r\n"
 _REQUEST: Final = re.compile(rb"([A-Z]+) (?:/v1\.[0-9]+)?(/[^ ?]*)(\S*) HTTP/1\.1\r\n")
 _PIECE: Final = 1 << 16
 _HUNG_UP: Final = select.POLLHUP | select.POLLERR | select.POLLRDHUP
-_RESET_AT_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER, for no time at all
+RESET_AT_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER, for no time at all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,7 +253,7 @@ class _Pair:
         client: socket.socket = self._client[1].get_extra_info("socket")
         if client.family == socket.AF_UNIX:
             raise ValueError("a unix socket has no reset: connect to `tcp`")
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_AT_CLOSE)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_AT_CLOSE)
         self._client[1].transport.abort()
         self._over.set()
 
