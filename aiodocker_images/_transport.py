@@ -99,6 +99,10 @@ class _Body(aiohttp.Payload):
         self._settled = asyncio.get_running_loop().create_future()
         transport = getattr(writer, "transport", None)  # in the abstract class only since aiohttp 3.14
         self._transport = transport if isinstance(transport, asyncio.WriteTransport) else None
+        if (task := asyncio.current_task()) is not None:
+            # aiohttp leaves it there if the connection ends just before the last chunk, and asyncio would report
+            # it as lost; who reads the answer hears of that end by himself.
+            task.add_done_callback(lambda task: task.cancelled() or task.exception())
         try:
             async with contextlib.aclosing(self._upload.chunks()) as chunks:
                 await self._pump(chunks, writer)
@@ -166,6 +170,7 @@ class Live:
         except Exception as error:  # noqa: BLE001 - translated, or raised as it is
             failure = self._failure(error, answered=False)
         else:
+            _end_with_connection(response)
             if response.status >= 300:
                 failure = self._transport.refusal(self._call, response, await self._error_body(response))
         if failure is not None:
@@ -217,6 +222,27 @@ class Live:
             while len(body) < MAX_ERROR_BODY and (data := await response.content.readany()):
                 body += data
         return bytes(body[:MAX_ERROR_BODY])
+
+
+def _end_with_connection(response: aiohttp.ClientResponse) -> None:
+    """Wake whoever reads the body when the connection is gone, with what broke it if aiohttp knows.
+
+    Its parser in C (3.14) tells a fault in the framing of a body to nobody who waits for more of that body: it
+    closes the connection, and with that ends the time limit, too.
+    """
+    protocol = None if response.connection is None else response.connection.protocol
+    closed = None if protocol is None else protocol.closed
+    if protocol is None or closed is None:
+        return  # the whole body is here
+
+    content = response.content
+
+    def end(_: asyncio.Future[None]) -> None:
+        if not content.is_eof() and content.exception() is None:
+            content.set_exception(protocol.exception() or aiohttp.ClientPayloadError("the connection is closed"))
+
+    closed.add_done_callback(end)
+    content.on_eof(lambda: closed.remove_done_callback(end))  # the connection may serve many other answers
 
 
 class Transport:
