@@ -21,6 +21,9 @@ SIZE: Final = 200_000
 IDLE: Final = 1.0
 """Seconds that a stall may last; an Engine that works on a busy machine may take as long, which is no failure."""
 
+_SILENT: Final = LYING | {"stall", "half-close"}
+"""Faults that can leave both sides waiting for each other: a lie about a length, too."""
+
 
 async def run_matrix(
     engine: str, host: str, registry: str, directory: Path, source: random.Random, *, rounds: int = 1
@@ -47,7 +50,7 @@ async def _run(engine: str, socket: Path, job: Job, directory: Path, seed: int, 
     async with FaultProxy(directory, socket) as proxy, contextlib.AsyncExitStack() as stack:
         services = {
             kind: await stack.enter_async_context(
-                ImageService(proxy.endpoint(kind), idle_timeout=IDLE if kind in ("stall", "half-close") else None)
+                ImageService(proxy.endpoint(kind), idle_timeout=IDLE if kind in _SILENT else None)
             )
             for kind in KINDS
         }

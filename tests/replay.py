@@ -12,6 +12,9 @@ from .faultproxy import RESET_AT_CLOSE, TRICKLE, Fault
 
 RECORDINGS: Final = Path(__file__).parent / "recordings"
 
+PAUSE: Final = 0.01
+"""Seconds before what comes after the fault: long enough that it comes by itself, in another piece."""
+
 _PONG: Final = b"HTTP/1.1 200 OK\r\nApi-Version: 1.51\r\nContent-Length: 0\r\n\r\n"
 
 
@@ -89,14 +92,14 @@ class _Connection(asyncio.Protocol):
                 connection = self._transport.get_extra_info("socket")
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_AT_CLOSE)
                 self._transport.abort()
+            # The connection stays open after a lie: the client itself must find that what came is no answer.
             case "duplicate":
-                self._transport.write(after[: fault.length] + after)
-                self._transport.close()
+                asyncio.get_running_loop().call_later(PAUSE, self._transport.write, after[: fault.length] + after)
             case "corrupt":
-                self._transport.write(bytes([after[0] ^ fault.flip]) + after[1:])
-                self._transport.close()
+                lie = bytes([after[0] ^ fault.flip]) + after[1:]
+                asyncio.get_running_loop().call_later(PAUSE, self._transport.write, lie)
             case "delay":
-                asyncio.get_running_loop().call_later(0.01, self._transport.write, after)
+                asyncio.get_running_loop().call_later(PAUSE, self._transport.write, after)
             case "trickle":
                 self._trickle(after, 0)
 

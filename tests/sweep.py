@@ -81,9 +81,12 @@ async def sweep(engine: str, operation: str, wire: bytes, faults: Iterable[Fault
         async with Replay(place, wire) as replay, contextlib.AsyncExitStack() as stack:
             services = {
                 kind: await stack.enter_async_context(ImageService(endpoint, idle_timeout=idle))
+                # A lie about a length can leave both sides waiting for each other.
                 for kind, endpoint, idle in (
                     ("reset", replay.tcp, None),
                     ("stall", str(replay.socket), IDLE),
+                    ("duplicate", str(replay.socket), IDLE),
+                    ("corrupt", str(replay.socket), IDLE),
                     ("", str(replay.socket), None),
                 )
             }
