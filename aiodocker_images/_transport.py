@@ -22,6 +22,7 @@ from yarl import URL
 
 from . import _failures
 from ._archive import ArchiveUpload
+from ._connection import end_with_connection, retrieve
 from ._query import Query
 from ._threads import outlast
 from ._version import __version__
@@ -102,7 +103,7 @@ class _Body(aiohttp.Payload):
         if (task := asyncio.current_task()) is not None:
             # aiohttp leaves it there if the connection ends just before the last chunk, and asyncio would report
             # it as lost; who reads the answer hears of that end by himself.
-            task.add_done_callback(lambda task: task.cancelled() or task.exception())
+            task.add_done_callback(retrieve)
         try:
             async with contextlib.aclosing(self._upload.chunks()) as chunks:
                 await self._pump(chunks, writer)
@@ -170,7 +171,7 @@ class Live:
         except Exception as error:  # noqa: BLE001 - translated, or raised as it is
             failure = self._failure(error, answered=False)
         else:
-            _end_with_connection(response)
+            end_with_connection(response)
             if response.status >= 300:
                 failure = self._transport.refusal(self._call, response, await self._error_body(response))
         if failure is not None:
@@ -222,27 +223,6 @@ class Live:
             while len(body) < MAX_ERROR_BODY and (data := await response.content.readany()):
                 body += data
         return bytes(body[:MAX_ERROR_BODY])
-
-
-def _end_with_connection(response: aiohttp.ClientResponse) -> None:
-    """Wake whoever reads the body when the connection is gone, with what broke it if aiohttp knows.
-
-    Its parser in C (3.14) tells a fault in the framing of a body to nobody who waits for more of that body: it
-    closes the connection, and with that ends the time limit, too.
-    """
-    protocol = None if response.connection is None else response.connection.protocol
-    closed = None if protocol is None else protocol.closed
-    if protocol is None or closed is None:
-        return  # the whole body is here
-
-    content = response.content
-
-    def end(_: asyncio.Future[None]) -> None:
-        if not content.is_eof() and content.exception() is None:
-            content.set_exception(protocol.exception() or aiohttp.ClientPayloadError("the connection is closed"))
-
-    closed.add_done_callback(end)
-    content.on_eof(lambda: closed.remove_done_callback(end))  # the connection may serve many other answers
 
 
 class Transport:
@@ -421,7 +401,7 @@ class Transport:
             self._session(shared=True)  # refuses here and now if closed
             self._negotiation = asyncio.create_task(self._negotiate(), name="negotiate the Engine API version")
             # All callers may have been cancelled when it fails: then nobody else looks at the exception.
-            self._negotiation.add_done_callback(lambda task: task.cancelled() or task.exception())
+            self._negotiation.add_done_callback(retrieve)
         try:
             return await asyncio.shield(self._negotiation)
         except DockerError as error:

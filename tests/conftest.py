@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import tempfile
 import threading
@@ -32,6 +33,14 @@ def engine_is(*names: str) -> bool:
 def by_engine(default: T, **others: T) -> T:
     """Return what is right for the Engine under test, where Engines differ: `by_engine(404, podman=500)`."""
     return next((others[name] for name in others if engine_is(name)), default)
+
+
+@pytest.fixture(autouse=True)
+def nothing_reported_by_asyncio(caplog: pytest.LogCaptureFixture) -> Generator[None, None, None]:
+    """What asyncio can tell nobody but its log, such as an exception that nobody retrieved, fails the test."""
+    yield
+    reports = [each for each in caplog.get_records("call") if each.name == "asyncio" and each.levelno >= logging.ERROR]
+    assert [report.getMessage() for report in reports] == []
 
 
 @pytest.fixture

@@ -215,7 +215,9 @@ class _Pair:
                     before, after = data[: fault.offset - passed], data[fault.offset - passed :]
                     await _send(writer, before)
                     self._proxy.injected[fault.kind, direction] += 1
-                    for piece in await self._meet(fault, after, writer):
+                    if (pieces := await self._meet(fault, after, writer)) is None:
+                        return
+                    for piece in pieces:
                         await _send(writer, piece)
                 else:
                     await _send(writer, data)
@@ -223,8 +225,8 @@ class _Pair:
         except (ConnectionError, RuntimeError):  # RuntimeError: uvloop's word for a writer that is closed
             self._over.set()
 
-    async def _meet(self, fault: Fault, after: bytes, writer: asyncio.StreamWriter) -> Iterable[bytes]:
-        """Inject the fault; return what is to be sent then. Does not return from what ends the direction."""
+    async def _meet(self, fault: Fault, after: bytes, writer: asyncio.StreamWriter) -> Iterable[bytes] | None:
+        """Inject the fault; return what is to be sent then, or None when the client has left after the end."""
         match fault.kind:
             case "trickle":
                 for index in range(min(len(after), TRICKLE)):
@@ -247,7 +249,7 @@ class _Pair:
             case "stall":
                 pass
         await self._gone()
-        return ()
+        return None
 
     def _reset(self) -> None:
         client: socket.socket = self._client[1].get_extra_info("socket")

@@ -68,7 +68,7 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._request += data
-        if not _is_whole(self._request):
+        if not _is_whole(bytes(self._request)):
             return
         if b" /_ping " in self._request:
             self._transport.write(_PONG)
@@ -113,7 +113,7 @@ class _Connection(asyncio.Protocol):
             asyncio.get_running_loop().call_soon(self._trickle, rest, sent + 1)
 
 
-def _is_whole(request: bytearray) -> bool:
+def _is_whole(request: bytes) -> bool:
     head, end, body = request.partition(b"\r\n\r\n")
     if not end:
         return False

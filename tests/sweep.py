@@ -98,9 +98,11 @@ async def sweep(engine: str, operation: str, wire: bytes, faults: Iterable[Fault
                 if (wrong := complaint(fault, expected, outcome)) is not None:
                     complaints.append(f"{operation} of {engine}: {wrong}")
             replay.fault = None
-            for images in services.values():  # what was broken before does no harm to what comes next
-                if (outcome := await outcome_of(call(images))) != expected:
-                    complaints.append(f"{operation} of {engine}, afterwards: {outcome!r}")
+            # What was broken before does no harm to what comes next.
+            afterwards = [await outcome_of(call(images)) for images in services.values()]
+            complaints.extend(
+                f"{operation} of {engine}, afterwards: {outcome!r}" for outcome in afterwards if outcome != expected
+            )
             async with asyncio.timeout(HANG):
                 while len(replay.connections) > len(services):  # the one of each that its pings go over is kept
                     await asyncio.sleep(0.002)

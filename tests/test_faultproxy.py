@@ -1,4 +1,4 @@
-"""The fault-injecting proxy does what it says, at the byte that it is told, and is as good as no proxy without a fault."""
+"""The fault-injecting proxy does what it says, at the byte that it is told, and without a fault nothing."""
 
 from __future__ import annotations
 
@@ -65,11 +65,12 @@ async def talk(proxy: FaultProxy, *, tcp: bool = False, until: int | None = None
                 got += data
                 if len(got) == until:
                     return got, "whole"
-        return got, "end"
     except TimeoutError:
         return got, "silence"
     except ConnectionError:
         return got, "reset"
+    else:
+        return got, "end"
     finally:
         writer.transport.abort()
         await asyncio.sleep(0)

@@ -218,7 +218,7 @@ async def test_garbage_and_a_frame_over_the_limit_raise(scripted: ScriptedDaemon
 async def test_a_fault_in_the_framing_of_a_body_is_an_interruption_without_any_time_limit(
     daemon: ScriptedDaemon, images: ImageService, leftovers: Leftovers
 ) -> None:
-    """aiohttp's parser in C closes the connection, and would leave who reads the body waiting for ever."""
+    """The parser of aiohttp in C closes the connection, and would leave who reads the body waiting for ever."""
 
     async def lie(exchange: Exchange) -> None:
         await exchange.head()
@@ -240,7 +240,7 @@ async def test_a_fault_in_the_framing_of_a_body_is_an_interruption_without_any_t
 async def test_a_connection_that_ends_before_the_last_chunk_of_an_upload_is_reported_to_the_caller_alone(
     daemon: ScriptedDaemon, images: ImageService
 ) -> None:
-    """aiohttp leaves the failure in a task, where asyncio would report it as an exception that nobody retrieved."""
+    """The failure stays in a task of aiohttp's, where asyncio would report it as one that nobody retrieved."""
 
     async def hang_up(exchange: Exchange) -> None:
         await exchange.reader.readuntil(b"piece\r\n")
