@@ -12,7 +12,7 @@ from typing import Final
 
 from aiodocker_images import DockerError, ImageService, StreamInterruptedError, StreamStalledError
 
-from .faultproxy import HARMLESS, LYING, Fault
+from .faultproxy import HARMLESS, LYING, Fault, Kind
 from .replay import Replay
 from .tally import INJECTED
 from .tars import tar_of
@@ -69,8 +69,10 @@ def complaint(fault: Fault, expected: object, outcome: object) -> str | None:
     return None if right else f"{fault}: {outcome!r}"
 
 
-async def sweep(engine: str, operation: str, wire: bytes, faults: Iterable[Fault], directory: Path) -> list[str]:
-    """Run the operation once under each fault, several at a time; return the complaints."""
+async def sweep(
+    engine: str, operation: str, wire: bytes, faults: Iterable[Fault], directory: Path, *, workers: int = WORKERS
+) -> list[str]:
+    """Run the operation once under each fault, `workers` of them at a time; return the complaints."""
     call = call_of(operation, wire)
     complaints: list[str] = []
     left = iter(faults)
@@ -79,21 +81,21 @@ async def sweep(engine: str, operation: str, wire: bytes, faults: Iterable[Fault
         place = directory / str(number)
         place.mkdir(parents=True, exist_ok=True)
         async with Replay(place, wire) as replay, contextlib.AsyncExitStack() as stack:
-            services = {
-                kind: await stack.enter_async_context(ImageService(endpoint, idle_timeout=idle))
+            services: dict[tuple[str, float | None], ImageService] = {}
+
+            async def service(kind: Kind | None) -> ImageService:
                 # A lie about a length can leave both sides waiting for each other.
-                for kind, endpoint, idle in (
-                    ("reset", replay.tcp, None),
-                    ("stall", str(replay.socket), IDLE),
-                    ("duplicate", str(replay.socket), IDLE),
-                    ("corrupt", str(replay.socket), IDLE),
-                    ("", str(replay.socket), None),
-                )
-            }
-            expected = await call(services[""])
+                idle = IDLE if kind == "stall" or kind in LYING else None
+                endpoint = replay.tcp if kind == "reset" else str(replay.socket)
+                if (endpoint, idle) not in services:
+                    made = await stack.enter_async_context(ImageService(endpoint, idle_timeout=idle))
+                    services[endpoint, idle] = made
+                return services[endpoint, idle]
+
+            expected = await call(await service(None))
             for fault in left:
                 replay.fault = fault
-                outcome = await outcome_of(call(services.get(fault.kind, services[""])))
+                outcome = await outcome_of(call(await service(fault.kind)))
                 INJECTED[f"replay of {engine}", operation, fault.kind] += 1
                 if (wrong := complaint(fault, expected, outcome)) is not None:
                     complaints.append(f"{operation} of {engine}: {wrong}")
@@ -108,7 +110,7 @@ async def sweep(engine: str, operation: str, wire: bytes, faults: Iterable[Fault
                     await asyncio.sleep(0.002)
 
     async with asyncio.TaskGroup() as group:
-        for number in range(WORKERS):
+        for number in range(workers):
             group.create_task(work(number))
     return complaints
 

@@ -65,7 +65,7 @@ async def test_an_answer_under_a_fault_is_whole_or_our_exception(
     for engine in engines.ENGINES:
         wire = recording(engine, operation)
         faults = some_faults(random.Random(f"{engine} {operation} {kind}"), kind, len(wire))
-        sweeps.append(sweep(engine, operation, wire, faults, short_path / engine))
+        sweeps.append(sweep(engine, operation, wire, faults, short_path / engine, workers=3))
     assert [wrong for complaints in await asyncio.gather(*sweeps) for wrong in complaints] == []
     await leftovers.settle(before)
 
