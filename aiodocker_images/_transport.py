@@ -271,6 +271,10 @@ class Transport:
         self._closing.set()
         for live in tuple(self._live):
             live.interrupt()
+        # In a task, because a cancellation in the middle of it would leave the rest open, and nobody to close it.
+        await outlast(asyncio.create_task(self._close(), name="close the connections to the Engine"))
+
+    async def _close(self) -> None:
         sessions, self._sessions = list(self._sessions.values()), {}
         for session in sessions:
             await session.close()
