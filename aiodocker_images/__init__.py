@@ -45,6 +45,8 @@ from .credentials import (
 )
 from .endpoint import (
     Endpoint,
+    SSHTarget,
+    TLSConfig,
 )
 from .errors import (
     APIError,
@@ -52,6 +54,7 @@ from .errors import (
     ArchiveFileError,
     ConfigError,
     ConflictError,
+    ContextNotFoundError,
     DaemonUnreachableError,
     DockerError,
     ForbiddenError,
@@ -148,6 +151,7 @@ __all__ = [
     "Builder",
     "ConfigError",
     "ConflictError",
+    "ContextNotFoundError",
     "DaemonUnreachableError",
     "Descriptor",
     "DistributionInspect",
@@ -201,6 +205,7 @@ __all__ = [
     "RegistryAuth",
     "RemovedImage",
     "RootFS",
+    "SSHTarget",
     "SaveResult",
     "SearchResult",
     "ServerError",
@@ -211,6 +216,7 @@ __all__ = [
     "StaticKeychain",
     "StreamInterruptedError",
     "StreamStalledError",
+    "TLSConfig",
     "Ulimit",
     "UnauthorizedError",
     "UnpackedSize",

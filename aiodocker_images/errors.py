@@ -21,6 +21,7 @@
     ├── InvalidPlatformError(ValueError)          likewise
     ├── ServiceClosedError(RuntimeError)          the service was used after `aclose()`
     └── ConfigError(ValueError)                   the endpoint or a configuration file makes no sense
+        └── ContextNotFoundError                  there is no docker context of that name
 
 The same class is raised whether the daemon reported a failure by status or in the middle of a stream.
 The original exception, where there is one, is `__cause__`.
@@ -37,6 +38,7 @@ __all__ = [
     "ArchiveFileError",
     "ConfigError",
     "ConflictError",
+    "ContextNotFoundError",
     "DaemonUnreachableError",
     "DockerError",
     "ForbiddenError",
@@ -68,9 +70,12 @@ def shown(text: str) -> str:
 class DockerError(Exception):
     """The root: `except DockerError` catches whatever this library raises.
 
-    `message` says what happened. `operation` ("pull docker.io/library/alpine:3.20") and `endpoint`
-    ("unix:///var/run/docker.sock") say where, and are None for an error that no operation met.
+    `message` says what happened. `operation` ("pull docker.io/library/alpine:3.20"), `endpoint`
+    ("unix:///var/run/docker.sock") and `endpoint_source` ("DOCKER_HOST") say where, and who chose that; they are
+    None for an error that no operation met.
     """
+
+    endpoint_source: str | None = None
 
     def __init__(self, message: str, *, operation: str | None = None, endpoint: str | None = None) -> None:
         super().__init__(message)
@@ -85,7 +90,11 @@ class DockerError(Exception):
         return f"{text} ({where})" if where else text
 
     def _where(self) -> list[str]:
-        return [f"at {self.endpoint}"] if self.endpoint else []
+        if not self.endpoint:
+            return []
+        # What the caller gave, the caller knows.
+        chosen = self.endpoint_source if self.endpoint_source != "argument" else None
+        return [f"at {self.endpoint} from {chosen}" if chosen else f"at {self.endpoint}"]
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Errors cross process borders; the default, cls(*args), cannot carry keyword-only arguments.
@@ -237,6 +246,10 @@ class ServiceClosedError(DockerError, RuntimeError):
 
 class ConfigError(DockerError, ValueError):
     """The endpoint or a configuration file makes no sense."""
+
+
+class ContextNotFoundError(ConfigError):
+    """There is no docker context of that name."""
 
 
 _BY_STATUS: dict[int, type[APIError]] = {

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
+import socket
 import tempfile
 import threading
 from collections.abc import AsyncGenerator, Generator
@@ -117,6 +119,24 @@ async def engine(engine_host: str) -> AsyncGenerator[ImageService, None]:
 def registry() -> str:
     """The address of the private registry that `engines run` started for the tests."""
     return _started("REGISTRY")
+
+
+@pytest.fixture
+def snatched(monkeypatch: pytest.MonkeyPatch) -> Generator[list[str], None, None]:
+    """The first free port that is looked for is taken at once: its address, once there is one."""
+    create_server, taken, addresses = socket.create_server, contextlib.ExitStack(), list[str]()
+
+    @contextlib.contextmanager
+    def kept_open_once(address: tuple[str, int]) -> Generator[socket.socket, None, None]:
+        with create_server(address) as server:
+            if not addresses:
+                addresses.append("{}:{}".format(*server.getsockname()))
+                taken.enter_context(server.dup()).listen()
+            yield server
+
+    monkeypatch.setattr(socket, "create_server", kept_open_once)
+    with taken:
+        yield addresses
 
 
 def _started(variable: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Coroutine, Generator
-from typing import Any, Final, Generic, Literal, TypeVar, get_args
+from typing import Any, Final, Generic, Literal, TypeVar, cast, get_args
 
 T = TypeVar("T")
 
@@ -53,8 +53,9 @@ class Stepwise(Generic[T]):
         assert task is not None
         if self.suspensions == self._at:
             if self._moment == "woken" and isinstance(waited_for, asyncio.Future):
+                future = cast("asyncio.Future[object]", waited_for)
                 # Before the task's own callback, so that the task is still to be woken then.
-                waited_for.add_done_callback(lambda _: task.cancel())
+                future.add_done_callback(lambda _: task.cancel())
             else:
                 task.cancel()
         elif self.suspensions == self._at + 1 and self._moment == "twice":

@@ -318,7 +318,7 @@ async def test_a_context_that_fails_on_the_way_ends_the_build(
 
 CREDENTIALS = {
     "docker.io": RegistryAuth(username="user", password="pässword>?"),
-    "https://index.docker.io/v1/": RegistryAuth(username="again", password="p"),
+    "https://index.docker.io/v1/": RegistryAuth(username="again", password="pass:word"),
     "127.0.0.1:5000": RegistryAuth(identity_token="token"),
 }
 
