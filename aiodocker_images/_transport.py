@@ -23,7 +23,7 @@ from yarl import URL
 from . import _failures
 from ._archive import ArchiveUpload
 from ._guard import GuardedResponse
-from ._query import Query
+from ._query import Query, check_query
 from ._threads import outlast
 from ._version import __version__
 from .api_version import APIVersion, negotiated, require
@@ -73,6 +73,9 @@ class Call:
     parameters: tuple[str, ...] = ()
     buffer: int = FRAME_BUFFER
     document: bytes | None = field(default=None, repr=False)  # a JSON body; may carry credentials
+
+    def __post_init__(self) -> None:
+        check_query(self.query)
 
     @property
     def verb(self) -> str:
