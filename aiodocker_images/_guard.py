@@ -81,10 +81,10 @@ class _Guard(asyncio.Protocol):
         """
         content, error = self._content, self._protocol.exception()
         if error is not None and content is not None and not content.is_eof() and content.exception() is None:
-            broken = isinstance(error, HttpProcessingError)
-            content.set_exception(
-                aiohttp.ClientConnectionError(error.message) if broken else aiohttp.ClientPayloadError(str(error))
-            )
+            if isinstance(error, HttpProcessingError):
+                content.set_exception(aiohttp.ClientConnectionError(error.message))
+            else:
+                content.set_exception(aiohttp.ClientPayloadError(str(error)))
 
     def _count(self, size: int) -> None:
         self._overhead += size
@@ -101,8 +101,8 @@ class _Guard(asyncio.Protocol):
         self._protocol.connection_lost(exc)
         self._pass_on()
 
-    def eof_received(self) -> bool | None:
-        return self._protocol.eof_received()
+    def eof_received(self) -> None:
+        self._protocol.eof_received()
 
     def pause_writing(self) -> None:
         self._protocol.pause_writing()
