@@ -19,7 +19,7 @@ from ._buildoutput import StepOutput
 from ._context import ContextDirectory, context_path
 from ._operation import OnFrame, Operation, Operator, chosen_platform
 from ._outcome import BuildOutcome
-from ._query import Filters, Query, encode_filters, flags
+from ._query import Filters, Query, encode_filters, encode_json, flags
 from ._threads import in_thread
 from ._transport import Call
 from .api_version import first_version
@@ -369,7 +369,7 @@ def _given(values: Mapping[str, str | int | None]) -> Query:
 
 
 def _documents(values: Mapping[str, Sized]) -> Query:
-    return tuple((name, msgspec.json.encode(value).decode()) for name, value in values.items() if len(value))
+    return tuple((name, encode_json(value).decode()) for name, value in values.items() if len(value))
 
 
 def _registry_config(auth: Mapping[str, RegistryAuth]) -> str:
@@ -380,4 +380,4 @@ def _registry_config(auth: Mapping[str, RegistryAuth]) -> str:
         )
         for registry, credentials in auth.items()
     }
-    return base64.urlsafe_b64encode(msgspec.json.encode(document)).decode("ascii")
+    return base64.urlsafe_b64encode(encode_json(document)).decode("ascii")

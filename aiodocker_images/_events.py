@@ -55,7 +55,7 @@ REMEMBERED: Final = 256
 """Events that are remembered at least: moby's history has no more, so that none of them is repeated."""
 
 MAX_REMEMBERED: Final = 100_000
-"""Events that are remembered at most, whatever times they have: more than a thousand a second for all of the overlap."""
+"""Events that are remembered at most, whatever times they have: for all of the overlap, over a thousand a second."""
 
 GRACE: Final = SECOND
 """How long Podman is let read its log at least, which it looks at four times a second."""

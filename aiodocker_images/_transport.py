@@ -25,7 +25,7 @@ from ._archive import ArchiveUpload
 from ._body import Body
 from ._connector import Link
 from ._guard import GuardedResponse
-from ._query import Query
+from ._query import Query, check_query
 from ._threads import outlast, retrieve
 from ._version import __version__
 from .api_version import APIVersion, negotiated, require
@@ -46,6 +46,9 @@ T = TypeVar("T")
 
 MAX_ANSWER: Final = 256 << 20
 """Bytes of an answer that is read whole; a list of 100,000 images is about 60 MiB."""
+
+MAX_OBJECTS: Final = 4_000_000
+"""JSON objects and arrays in such an answer: two bytes make one, and each takes hundreds when it is decoded."""
 
 MAX_ERROR_BODY: Final = 64 << 10
 """Bytes that are read of the body of an error answer; a message is far shorter."""
@@ -74,6 +77,9 @@ class Call:
     parameters: tuple[str, ...] = ()
     buffer: int = FRAME_BUFFER
     document: bytes | None = field(default=None, repr=False)  # a JSON body; may carry credentials
+
+    def __post_init__(self) -> None:
+        check_query(self.query)
 
     @property
     def verb(self) -> str:
@@ -242,6 +248,9 @@ class Transport:
                     body += chunk
                     if len(body) > MAX_ANSWER:
                         raise FrameDecodeError(f"the answer is longer than {MAX_ANSWER >> 20} MiB")
+            # Braces in texts count as well: there are few.
+            if body.count(b"{") + body.count(b"[") > MAX_OBJECTS:
+                raise FrameDecodeError(f"the answer has more than {MAX_OBJECTS} objects and arrays")
             return bytes(body)
 
     def open(

@@ -19,6 +19,7 @@
     ├── UnsupportedAPIVersionError                raised before anything is sent
     ├── InvalidReferenceError(ValueError)         raised at the call, before anything is sent
     ├── InvalidPlatformError(ValueError)          likewise
+    ├── EncodeError(ValueError)                   likewise: an argument that no request can carry
     ├── ServiceClosedError(RuntimeError)          the service was used after `aclose()`
     └── ConfigError(ValueError)                   the endpoint or a configuration file makes no sense
         └── ContextNotFoundError                  there is no docker context of that name
@@ -41,6 +42,7 @@ __all__ = [
     "ContextNotFoundError",
     "DaemonUnreachableError",
     "DockerError",
+    "EncodeError",
     "ForbiddenError",
     "FrameDecodeError",
     "InvalidParameterError",
@@ -65,6 +67,11 @@ def shown(text: str) -> str:
     """Return text from outside as a message takes it: quoted, escaped, and not for ever."""
     # ascii() and not repr(): it tells a full-width letter from the letter, and any log can take it.
     return ascii(text) if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]!a}..."
+
+
+def named(text: str) -> str:
+    """Return text as an operation is named by it: as it is, unless a log could not take it in one line."""
+    return text if text.isprintable() and len(text) <= _MAX_SHOWN else shown(text)
 
 
 class DockerError(Exception):
@@ -238,6 +245,10 @@ class InvalidReferenceError(DockerError, ValueError):
 
 class InvalidPlatformError(DockerError, ValueError):
     """Not a platform such as linux/amd64 or linux/arm64/v8."""
+
+
+class EncodeError(DockerError, ValueError):
+    """An argument that no request can carry: half of a surrogate pair, a document that is nested without end."""
 
 
 class ServiceClosedError(DockerError, RuntimeError):

@@ -10,9 +10,11 @@ import asyncio
 import contextlib
 import gzip
 import io
+import socket
 import tracemalloc
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import pytest
@@ -53,7 +55,8 @@ async def exhaust(stream: AsyncGenerator[Any, None]) -> None:
             pass
 
 
-class Operation(NamedTuple):
+@dataclass(frozen=True)
+class Operation:
     method: str
     path: str
     run: Callable[[ImageService], Awaitable[object]]
@@ -484,6 +487,26 @@ async def test_a_redirect_is_an_error_and_nothing_is_sent_there(
     assert daemon.paths == [f"{operation.method} {operation.path}"] * 6
 
 
+async def test_a_proxy_of_the_environment_gets_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    connections = 0
+
+    def count(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        writer.close()
+
+    async with await asyncio.start_server(count, "127.0.0.1", 0) as proxy:
+        port = proxy.sockets[0].getsockname()[1]
+        for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(variable, f"http://127.0.0.1:{port}")
+        with socket.socket() as unused:  # bound, but nobody listens there
+            unused.bind(("127.0.0.1", 0))
+            async with ImageService(f"tcp://127.0.0.1:{unused.getsockname()[1]}") as images:
+                with pytest.raises(DaemonUnreachableError):
+                    await images.pull(NAME, auth=AUTH)
+    assert connections == 0
+
+
 async def test_cookies_are_not_sent_back(daemon: ScriptedDaemon, images: ImageService) -> None:
     cookies = {"Set-Cookie": "a=b; Path=/", "set-cookie": "c=d"}
     daemon.on("GET", f"/images/{NAME}/json", lambda exchange: exchange.answer(MINE, headers=cookies))
@@ -607,3 +630,15 @@ async def test_a_load_that_never_stops_naming_images_is_an_error(daemon: Scripte
     names = chunk(b'{"stream":"Loaded image: a:1\\n"}\r\n' * 1000)
     error = await attacked(daemon, images, STREAMS["load"], endless(names, first=CHUNKED))
     assert isinstance(error, FrameDecodeError)
+
+
+async def test_an_answer_of_countless_objects_is_not_decoded(
+    daemon: ScriptedDaemon, images: ImageService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three bytes of it would take hundreds in memory."""
+    monkeypatch.setattr(_transport, "MAX_OBJECTS", 1000)
+    daemon.on("GET", "/images/json", lambda exchange: exchange.answer(b"[" + b"{}," * 998 + b"{}]"))
+    assert len(await images.list()) == 999
+    daemon.on("GET", "/images/json", lambda exchange: exchange.answer(b"[" + b"{}," * 999 + b"{}]"))
+    with pytest.raises(FrameDecodeError, match="more than 1000 objects"):
+        await images.list()
