@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 
 import aiohttp
 
+from ._dockerconfig import http_headers
 from ._ssh import SSHTunnel
 from ._threads import in_thread
 from ._tls import client_context
@@ -24,6 +26,7 @@ class Link:
     def __init__(self, endpoint: Endpoint | None, *, connect_timeout: float | None) -> None:
         self._endpoint = endpoint
         self._connect_timeout = connect_timeout
+        self.headers: dict[str, str] | None = None  # that the user's configuration adds to every request
         self._tls: ssl.SSLContext | None = None
         self._tunnel: SSHTunnel | None = None
 
@@ -40,9 +43,11 @@ class Link:
         return self._tunnel.said if self._tunnel is not None else ""
 
     async def open(self) -> None:
-        """Make the endpoint connectable, off the loop: choose it, read its certificates, dial its tunnel."""
+        """Make the endpoint connectable, off the loop: choose it, read what there is to read, dial its tunnel."""
         if self._endpoint is None:
             self._endpoint = await in_thread(Endpoint.resolve)
+        if self.headers is None:
+            self.headers = await in_thread(http_headers, os.environ)
         endpoint = self._endpoint
         if endpoint.tls is not None and self._tls is None:
             self._tls = await in_thread(client_context, endpoint.tls, endpoint.source)
