@@ -43,6 +43,7 @@ import msgspec
 from aiodocker_images._threads import in_thread
 from aiodocker_images.credentials import Keychain, RegistryAuth
 from aiodocker_images.errors import ConfigError, InvalidPlatformError, InvalidReferenceError, shown
+from aiodocker_images.models import Platform
 from aiodocker_images.reference import Reference
 from aiodocker_images.service import ImageService
 
@@ -246,6 +247,8 @@ class _Reader:
         places: list[TomlPath] = []
         for number, source in enumerate(plan.source):
             targets = plan.targets if source.targets is None else source.targets
+            if source.platform is not None:
+                self._checked(("source", number, "platform"), functools.partial(Platform.parse, source.platform))
             if not targets:
                 raise self._error(("source", number), "this source has no target, and the plan has none for all")
             for position, image in enumerate(source.images):
