@@ -80,10 +80,10 @@ class MirrorDaemon:
         path, query = unquote(exchange.path), dict(exchange.query)
         if (exchange.method, path) == ("POST", "/images/create"):
             separator = "@" if query["tag"].startswith("sha256:") else ":"
-            return await self._step("pull", f"{query['fromImage']}{separator}{query['tag']}", exchange, self._pull)
+            return await self._step("pull", f"{query['fromImage']}{separator}{query['tag']}", exchange, self.pull)
         if path.endswith("/push"):
             name = canonical(f"{path.removeprefix('/images/').removesuffix('/push')}:{query['tag']}")
-            return await self._step("push", name, exchange, self._push)
+            return await self._step("push", name, exchange, self.push)
         if path.endswith("/tag"):
             return await self._step("tag", f"{query['repo']}:{query['tag']}", exchange, self._tag)
         if exchange.method == "DELETE":
@@ -100,10 +100,8 @@ class MirrorDaemon:
             part = "Engine" if self._compares else "Podman Engine"
             return await exchange.answer_json({"Components": [{"Name": part}]})
         if path == "/info":
-            driver = (
-                [["Backing Filesystem", "extfs"]] if self._graph else [["driver-type", "io.containerd.snapshotter.v1"]]
-            )
-            return await exchange.answer_json({"DriverStatus": driver})
+            driver = ["Backing Filesystem", "extfs"] if self._graph else ["driver-type", "io.containerd.snapshotter.v1"]
+            return await exchange.answer_json({"DriverStatus": [driver]})
         return await exchange.answer_json({"message": "page not found"}, 404)
 
     async def _step(
@@ -127,10 +125,11 @@ class MirrorDaemon:
         finally:
             self.busy.discard(entry)
 
-    async def _pull(self, name: str, exchange: Exchange) -> None:
+    async def pull(self, name: str, exchange: Exchange) -> None:
         digest = self.state.remote.get(name)
         if digest is None:
-            return await exchange.answer_json({"message": f"manifest for {name} not found: manifest unknown"}, 404)
+            await exchange.answer_json({"message": f"manifest for {name} not found: manifest unknown"}, 404)
+            return
         self.state.local[name] = self._image(digest)
         await exchange.head()
         await exchange.frames(
@@ -140,7 +139,7 @@ class MirrorDaemon:
         )
         await exchange.end()
 
-    async def _push(self, name: str, exchange: Exchange) -> None:
+    async def push(self, name: str, exchange: Exchange) -> None:
         digest = self.state.images[self.state.local[name]]
         self.state.remote[name] = pushed = digest_of(f"changed {digest}") if self._graph else digest
         await exchange.head()
@@ -150,14 +149,16 @@ class MirrorDaemon:
     async def _tag(self, name: str, exchange: Exchange) -> None:
         image = self._resolve(unquote(exchange.path).removeprefix("/images/").removesuffix("/tag"))
         if image is None:
-            return await exchange.answer_json({"message": "No such image"}, 404)
+            await exchange.answer_json({"message": "No such image"}, 404)
+            return
         self.state.local[name] = image
         await exchange.answer(b"", 201)
 
     async def _remove(self, name: str, exchange: Exchange) -> None:
         image = self._resolve(name)
         if image is None:
-            return await exchange.answer_json({"message": f"No such image: {name}"}, 404)
+            await exchange.answer_json({"message": f"No such image: {name}"}, 404)
+            return
         self.state.local.pop(canonical(name) if not name.startswith("sha256:") else name, None)
         if image not in self.state.local.values():
             del self.state.images[image]
@@ -165,13 +166,14 @@ class MirrorDaemon:
 
     async def _look(self, name: str, exchange: Exchange) -> None:
         if not self._compares:
-            return await exchange.answer(b"Not Found", 404)
+            await exchange.answer(b"Not Found", 404)
+            return
         digest = self.state.remote.get(name)
         if digest is None:
-            return await exchange.answer_json({"message": "manifest unknown: manifest unknown"}, 404)
-        platforms = [
-            dict(zip(("os", "architecture"), each.split("/"), strict=True)) for each in self.indexes.get(name, [])
-        ]
+            await exchange.answer_json({"message": "manifest unknown: manifest unknown"}, 404)
+            return
+        told = [each.partition("/") for each in self.indexes.get(name, [])]
+        platforms = [{"os": os, "architecture": architecture} for os, _, architecture in told]
         kind = INDEX if platforms else MANIFEST
         await exchange.answer_json(
             {
@@ -186,7 +188,8 @@ class MirrorDaemon:
     async def _inspect(self, name: str, exchange: Exchange) -> None:
         image = self._resolve(name)
         if image is None:
-            return await exchange.answer_json({"message": f"No such image: {name}"}, 404)
+            await exchange.answer_json({"message": f"No such image: {name}"}, 404)
+            return
         answer: dict[str, object] = {
             "Id": image,
             "RepoTags": self._names(image),
