@@ -149,7 +149,11 @@ async def test_another_engine_is_not_given_back_what_it_never_lent(short_path: P
         engine = MirrorDaemon(daemon)
         engine.has(f"{A}new:1", "mine")
         before = engine.snapshot()
-        records = [Began("unix:///elsewhere.sock"), Borrowed(canonical(f"{A}new:1")), Pulled(next(iter(before.images)))]
+        records: list[Record] = [
+            Began("unix:///elsewhere.sock"),
+            Borrowed(canonical(f"{A}new:1")),
+            Pulled(next(iter(before.images))),
+        ]
         journal = short_path / "journal"
         async with Journal(journal) as writing:
             await writing.note(*records)

@@ -207,33 +207,34 @@ def test_any_bytes_are_a_plan_or_a_configuration_error(data: bytes | str) -> Non
         assert str(error).startswith("the plan")
 
 
-values = st.recursive(
+Value = int | str | list["Value"] | dict[str, "Value"]
+
+values: st.SearchStrategy[Value] = st.recursive(
     st.integers() | st.booleans() | st.text(max_size=3) | st.sampled_from(["alpine", "r.x/a/", "linux/amd64", "all"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "attempts", "r.x"]), inner),
     max_leaves=6,
 )
 fields = ["source", "targets", "platforms", "concurrency", "per_registry", "retry", "credentials", "journal", "keep"]
-sources = st.lists(st.fixed_dictionaries({"images": values}, optional={"tags": values, "targets": values}), max_size=2)
+source_fields: dict[str, st.SearchStrategy[Value]] = dict.fromkeys(("images", "tags", "targets"), values)
+source: st.SearchStrategy[Value] = st.fixed_dictionaries(source_fields)
+sources: st.SearchStrategy[list[Value]] = st.lists(source, max_size=2)
 
 
-def toml(value: object) -> str:
+def toml(value: Value) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
-        return (
-            '"'
-            + "".join(c if (c.isalnum() and c.isascii()) or c in "./- " else f"\\U{ord(c):08x}" for c in value)
-            + '"'
-        )
+        plain = (c if (c.isalnum() and c.isascii()) or c in "./- " else f"\\U{ord(c):08x}" for c in value)
+        return f'"{"".join(plain)}"'
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{toml(key)} = {toml(item)}" for key, item in value.items()) + "}"  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType] - anything
+        return "{" + ", ".join(f"{toml(key)} = {toml(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):
-        return "[" + ", ".join(toml(item) for item in value) + "]"  # pyright: ignore[reportUnknownVariableType] - anything
+        return "[" + ", ".join(toml(item) for item in value) + "]"
     return str(value)
 
 
 @given(st.dictionaries(st.sampled_from(fields), values | sources))
-def test_any_document_is_a_plan_or_a_configuration_error_with_a_line(document: dict[str, object]) -> None:
+def test_any_document_is_a_plan_or_a_configuration_error_with_a_line(document: dict[str, Value]) -> None:
     text = "\n".join(f"{key} = {toml(value)}" for key, value in document.items())
     assert tomllib.loads(text) == document
     try:
