@@ -308,6 +308,8 @@ _BY_TEXT: tuple[tuple[re.Pattern[str], type[APIError]], ...] = (
         ),
         UnauthorizedError,
     ),
+    # Distribution 2.8, of two uploads of one layer at once, which then lacks both: "blob unknown" comes along.
+    (re.compile(r"provided digest did not match uploaded content", re.IGNORECASE), ServerError),
     # The containerd store's words for what a graph driver calls "denied: requested access …".
     (re.compile(r"push access denied", re.IGNORECASE), ForbiddenError),
     (

@@ -120,7 +120,7 @@ async def test_the_truth_about_the_digests_of_several_platforms(
     await both.upload(registry)
     whole, arm = MirrorJob(both.name, f"{target}/{word}"), MirrorJob(both.name, f"{target}/{word}:arm", "linux/arm64")
     done = await all_of(mirror(engine, [whole, arm], platforms="all"))
-    assert {outcome.status for outcome in done.values()} == {"mirrored"}
+    assert [outcome for outcome in done.values() if outcome.status != "mirrored"] == []
     for job in (whole, arm):
         assert await digest_in(target, job.target) == done[job.target].target_digest
     if CONTAINERD_STORE:

@@ -213,6 +213,10 @@ MESSAGES: list[tuple[str, type[APIError]]] = [
     ("An image does not exist locally with the tag: 127.0.0.1:5000/nope", NotFoundError),
     ("tag does not exist: 127.0.0.1:5000/nope:1", NotFoundError),
     ("blob unknown: blob unknown to registry", NotFoundError),
+    (
+        f"error from registry: provided digest did not match uploaded content\nblob unknown to registry - {DIGEST}",
+        ServerError,
+    ),
     ("denied: permission_denied: write_package", ForbiddenError),
     ("denied: denied", ForbiddenError),
     ("denied: access forbidden", ForbiddenError),

@@ -245,6 +245,26 @@ async def test_transfers_are_bounded_and_control_calls_are_not(
     assert engine.most_busy <= most
 
 
+async def test_tags_of_one_image_go_into_a_repository_one_after_the_other(
+    images: ImageService, engine: MirrorDaemon
+) -> None:
+    """The next one finds the layers there; into other repositories they go meanwhile."""
+    go = asyncio.Event()
+    engine.publish(f"{A}app:1")
+    targets = [f"{B}app:1", f"{B}app:2", f"{B}app:3", f"{C}app:1"]
+    for name in targets:
+        engine.trouble[f"push {name}"] = [waiting_for(go, engine.push, name)]
+    task = asyncio.create_task(all_of(mirror(images, [MirrorJob(f"{A}app:1", name) for name in targets])))
+    while engine.count("push") < 2:
+        await asyncio.sleep(0.005)
+    await asyncio.sleep(0.05)
+    assert {entry.partition("/")[0] for entry in engine.busy} == {"push b.example", "push c.example"}
+    assert len(engine.busy) == 2
+    go.set()
+    await task
+    assert engine.count("push") == 4
+
+
 async def test_images_do_not_pile_up_on_the_engine_before_their_pushes(
     images: ImageService, engine: MirrorDaemon
 ) -> None:

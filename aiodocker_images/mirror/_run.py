@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar, cast
@@ -101,6 +101,7 @@ class Run:
         self._groups = _grouped(jobs)
         self._users = Counter(str(group.source) for group in self._groups)
         self._locks = {name: asyncio.Lock() for name in self._users}
+        self._repositories: defaultdict[tuple[str, str], asyncio.Lock] = defaultdict(asyncio.Lock)
         self._done: deque[_Group] = deque()
         self._failed = False
         self._stop = asyncio.Event()
@@ -312,7 +313,10 @@ class Run:
         """Give the image its other name and push it."""
 
         async def push() -> str | None:
-            async with self._slots.transfer(work.target.domain):
+            # Of one source into one repository one after the other: the next finds the layers there. At once, the
+            # containerd store (28.5) uploads them twice, and distribution 2.8 takes one for a mangled other.
+            into = self._repositories[str(group.source), work.target.name]
+            async with into, self._slots.transfer(work.target.domain):
                 await self._names.borrow(work.target)
                 await self._images.tag(image.id, work.target)
                 on_frame = self._framed(work, "push")
