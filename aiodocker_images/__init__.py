@@ -40,8 +40,13 @@ from .buildkit import (
 )
 from .credentials import (
     Keychain,
+    ListingKeychain,
+    MultiKeychain,
     RegistryAuth,
     StaticKeychain,
+)
+from .dockerkeychain import (
+    DockerKeychain,
 )
 from .endpoint import (
     Endpoint,
@@ -52,6 +57,7 @@ from .errors import (
     ArchiveFileError,
     ConfigError,
     ConflictError,
+    CredentialHelperError,
     DaemonUnreachableError,
     DockerError,
     ForbiddenError,
@@ -148,10 +154,12 @@ __all__ = [
     "Builder",
     "ConfigError",
     "ConflictError",
+    "CredentialHelperError",
     "DaemonUnreachableError",
     "Descriptor",
     "DistributionInspect",
     "DockerError",
+    "DockerKeychain",
     "Endpoint",
     "EngineComponent",
     "EnginePlatform",
@@ -180,10 +188,12 @@ __all__ = [
     "InvalidReferenceError",
     "Keychain",
     "LayerProgress",
+    "ListingKeychain",
     "LoadResult",
     "LoginResult",
     "ManifestSize",
     "Moment",
+    "MultiKeychain",
     "NoSpaceError",
     "NotFoundError",
     "OnFrame",

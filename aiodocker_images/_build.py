@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import os
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence, Sized
@@ -16,14 +15,14 @@ from ._archive import ArchiveSource, check_source
 from ._archivefile import failing
 from ._buildoutput import StepOutput
 from ._context import ContextDirectory, context_path
-from ._operation import OnFrame, Operation, Operator
+from ._operation import OnFrame, Operation, Operator, going_without
 from ._outcome import BuildOutcome
 from ._query import Filters, Query, encode_filters, flags
 from ._threads import in_thread
 from ._transport import Call
 from .api_version import first_version
-from .credentials import DOCKER_HUB, DOCKER_HUB_SERVER, RegistryAuth, auth_document
-from .errors import APIError, InvalidReferenceError
+from .credentials import ListingKeychain, RegistryAuth, registry_config_header
+from .errors import APIError, CredentialHelperError, InvalidReferenceError
 from .models import BuildCachePruneReport, Platform
 from .progress import ProgressFrame
 from .reference import Reference
@@ -37,7 +36,6 @@ Builder = Literal["classic", "buildkit"]
 REGISTRY_CONFIG: Final = "X-Registry-Config"
 
 _QUERY_NAMES: Final = {"memory_swap": "memswap"}  # the others are ours without the _
-_DOCKER_HUB_NAMES: Final = (DOCKER_HUB, "index.docker.io", DOCKER_HUB_SERVER)
 
 _PRUNED: Final = msgspec.json.Decoder(BuildCachePruneReport)
 _REMOTE: Final = ("http://", "https://", "git://", "git@", "github.com/")
@@ -119,8 +117,9 @@ class Build(Operator):
         `outputs` are for it, in the API's words: `[{"Type": "moby", "Attrs": {…}}]`, or, before Docker 25,
         `[{"Type": "cacheonly"}]` for no image.
 
-        `auth` maps registries ("docker.io", "127.0.0.1:5000") to the credentials for base images. The keychain
-        is not asked: which registries a Dockerfile needs is not known here, and a keychain has no list.
+        `auth` maps registries ("docker.io", "127.0.0.1:5000") to the credentials for base images. Without it, the
+        classic builder gets all that the keychain knows (see `ListingKeychain`), as the docker CLI does it, for
+        which registries a Dockerfile needs is not known here; an empty mapping sends nothing.
 
         Podman builds in its own way: it takes no notice of `builder`, `network_mode` and `isolation`, and refuses
         `extra_hosts` and `ulimits` in Docker's form.
@@ -270,11 +269,11 @@ class Build(Operator):
             method="POST",
             path="/build",
             query=query,
-            headers={REGISTRY_CONFIG: _registry_config(auth)} if auth else {},
+            headers={REGISTRY_CONFIG: registry_config_header(auth)} if auth else {},
             parameters=tuple(name for name, given in gated.items() if given and builder == "buildkit"),
         )
         operation = Operation(call=call, outcome=_outcome(outputs, quiet=quiet), source=None if remote else context)
-        return self._built(operation, path)
+        return self._built(operation, path, ask_keychain=builder == "classic" and auth is None)
 
     async def prune_build_cache(
         self,
@@ -314,17 +313,33 @@ class Build(Operator):
         return await self._transport.fetch(call, _PRUNED)
 
     async def _built(
-        self, operation: Operation[BuildResult], dockerfile: str | None
+        self, operation: Operation[BuildResult], dockerfile: str | None, *, ask_keychain: bool
     ) -> AsyncGenerator[ProgressFrame, None]:
         output = StepOutput()
         operation = await self._with_directory(operation, dockerfile)
-        async with contextlib.aclosing(self._frames(operation)) as frames:
+        async with contextlib.AsyncExitStack() as stack:
+            if ask_keychain:
+                call = await stack.enter_async_context(self._configured(operation.call))
+                operation = replace(operation, call=call)
+            frames = await stack.enter_async_context(contextlib.aclosing(self._frames(operation)))
             try:
                 async for frame in frames:
                     yield output.read(frame)
             except APIError as error:
                 output.explain(error)
                 raise
+
+    @contextlib.asynccontextmanager
+    async def _configured(self, call: Call) -> AsyncGenerator[Call, None]:
+        """Give the call with all the credentials that the keychain can list."""
+        with contextlib.ExitStack() as stack, self._transport.located(call):
+            known: Mapping[str, RegistryAuth] = {}
+            if isinstance(self._keychain, ListingKeychain):
+                try:
+                    known = await self._keychain.resolve_all()
+                except CredentialHelperError as error:
+                    stack.enter_context(going_without(call, error))
+            yield replace(call, headers={REGISTRY_CONFIG: registry_config_header(known)}) if known else call
 
     async def _with_directory(
         self, operation: Operation[BuildResult], dockerfile: str | None
@@ -377,14 +392,3 @@ def _given(values: Mapping[str, str | int | None]) -> Query:
 
 def _documents(values: Mapping[str, Sized]) -> Query:
     return tuple((name, msgspec.json.encode(value).decode()) for name, value in values.items() if len(value))
-
-
-def _registry_config(auth: Mapping[str, RegistryAuth]) -> str:
-    """Encode credentials for X-Registry-Config: as X-Registry-Auth, but several, each under its registry's name."""
-    document = {
-        DOCKER_HUB_SERVER if registry in _DOCKER_HUB_NAMES else registry: auth_document(
-            credentials, DOCKER_HUB if registry in _DOCKER_HUB_NAMES else registry
-        )
-        for registry, credentials in auth.items()
-    }
-    return base64.urlsafe_b64encode(msgspec.json.encode(document)).decode("ascii")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Generator
 from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, TypeVar
 
@@ -11,10 +11,11 @@ from ._archive import ArchiveSource, open_source
 from ._jsonstream import FrameDecoder
 from ._outcome import Outcome
 from ._transport import Call, Transport
-from .credentials import Keychain, RegistryAuth, registry_auth_header
+from .credentials import LOGGER, Keychain, RegistryAuth, registry_auth_header
+from .errors import CredentialHelperError, ForbiddenError, NotFoundError, UnauthorizedError
 from .progress import ProgressFrame
 
-__all__ = ["OnFrame", "Operation", "Operator"]
+__all__ = ["OnFrame", "Operation", "Operator", "going_without"]
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
@@ -43,7 +44,7 @@ class Operation(Generic[R_co]):
 class Operator:
     """What the parts of `ImageService` share: the connection to the Engine, the keychain, the running of operations."""
 
-    def __init__(self, transport: Transport, keychain: Keychain | None) -> None:
+    def __init__(self, transport: Transport, keychain: Keychain) -> None:
         self._transport = transport
         self._keychain = keychain
 
@@ -61,8 +62,10 @@ class Operator:
             stack.enter_context(self._transport.located(operation.call))
             call = operation.call
             if operation.registry is not None:
-                call = await self._authorized(
-                    call, operation.registry, operation.auth, even_anonymous=operation.header_if_anonymous
+                call = await stack.enter_async_context(
+                    self._authorized(
+                        call, operation.registry, operation.auth, even_anonymous=operation.header_if_anonymous
+                    )
                 )
             upload = None
             if operation.source is not None:
@@ -84,12 +87,28 @@ class Operator:
         operation.outcome.update(frame)
         return frame
 
+    @contextlib.asynccontextmanager
     async def _authorized(
         self, call: Call, registry: str, auth: RegistryAuth | None, *, even_anonymous: bool = False
-    ) -> Call:
-        """Add the credentials for `registry`: those given, or else the keychain's."""
-        if auth is None and self._keychain is not None:
-            auth = await self._keychain.resolve(registry)
-        if auth is None and not even_anonymous:
-            return call
-        return replace(call, headers={**call.headers, REGISTRY_AUTH: registry_auth_header(auth, registry)})
+    ) -> AsyncGenerator[Call, None]:
+        """Give the call with the credentials for `registry`: those given, or else the keychain's."""
+        with contextlib.ExitStack() as stack:
+            if auth is None:
+                try:
+                    auth = await self._keychain.resolve(registry)
+                except CredentialHelperError as error:
+                    stack.enter_context(going_without(call, error))
+            if auth is not None or even_anonymous:
+                call = replace(call, headers={**call.headers, REGISTRY_AUTH: registry_auth_header(auth, registry)})
+            yield call
+
+
+@contextlib.contextmanager
+def going_without(call: Call, problem: CredentialHelperError) -> Generator[None, None, None]:
+    """Warn of credentials that cannot be had; say so again in the error if the registry refuses the call."""
+    LOGGER.warning("%s: goes on without credentials: %s", call.operation, problem)
+    try:
+        yield
+    except (UnauthorizedError, ForbiddenError, NotFoundError) as error:
+        error.add_note(f"The credentials could not be had: {problem}")
+        raise

@@ -12,7 +12,7 @@ from ._model import Nullable
 from ._operation import Operator
 from ._query import Filters, Query, encode_filters, path_segment
 from ._transport import Call
-from .credentials import RegistryAuth, auth_document
+from .credentials import RegistryAuth, auth_document, encode_document
 from .errors import InvalidReferenceError
 from .models import DistributionInspect, LoginResult, SearchResult
 from .reference import DOCKER_HUB, Reference
@@ -70,7 +70,8 @@ class Registry(Operator):
         if filters:
             query += (("filters", encode_filters(filters)),)
         call = Call(operation=f"search {term}", method="GET", path="/images/search", query=query)
-        found = await self._transport.fetch(await self._authorized(call, _registry_of(term), auth), _FOUND)
+        async with self._authorized(call, _registry_of(term), auth) as authorized:
+            found = await self._transport.fetch(authorized, _FOUND)
         return [each.result() for each in found]
 
     async def inspect_distribution(
@@ -91,13 +92,14 @@ class Registry(Operator):
             method="GET",
             path=f"/distribution/{path_segment(str(image))}/json",
         )
-        return await self._transport.fetch(await self._authorized(call, image.domain, auth), _DISTRIBUTION)
+        async with self._authorized(call, image.domain, auth) as authorized:
+            return await self._transport.fetch(authorized, _DISTRIBUTION)
 
     async def login(self, auth: RegistryAuth) -> LoginResult:
         """Let the Engine check credentials with the registry that `auth.server_address` names, or Docker Hub.
 
         Nothing is stored, neither here nor in the Engine: give `auth` to the operations, or a keychain to the
-        service.
+        service, or let `docker login` store it, where `DockerKeychain` finds it.
 
         Raises `UnauthorizedError` and every other `DockerError`. POST /auth (API 1.41).
         """
@@ -105,7 +107,7 @@ class Registry(Operator):
             operation=f"login {auth.server_address or DOCKER_HUB}",
             method="POST",
             path="/auth",
-            document=msgspec.json.encode(auth_document(auth, DOCKER_HUB)),
+            document=encode_document(auth_document(auth, DOCKER_HUB)),
         )
         body = await self._transport.fetch_bytes(call)
         return self._transport.decode(call, body or b"{}", _LOGIN)  # 204 No Content is a success as well

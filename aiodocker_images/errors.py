@@ -21,6 +21,7 @@
     ├── InvalidPlatformError(ValueError)          likewise
     ├── ServiceClosedError(RuntimeError)          the service was used after `aclose()`
     └── ConfigError(ValueError)                   the endpoint or a configuration file makes no sense
+        └── CredentialHelperError                 a credential helper failed
 
 The same class is raised whether the daemon reported a failure by status or in the middle of a stream.
 The original exception, where there is one, is `__cause__`.
@@ -37,6 +38,7 @@ __all__ = [
     "ArchiveFileError",
     "ConfigError",
     "ConflictError",
+    "CredentialHelperError",
     "DaemonUnreachableError",
     "DockerError",
     "ForbiddenError",
@@ -237,6 +239,27 @@ class ServiceClosedError(DockerError, RuntimeError):
 
 class ConfigError(DockerError, ValueError):
     """The endpoint or a configuration file makes no sense."""
+
+
+class CredentialHelperError(ConfigError):
+    """A credential helper is missing or failed.
+
+    `helper` is the program ("docker-credential-pass"), `exit_status` its exit status, the negative of a signal
+    that ended it, or None if it did not run to an end.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        helper: str,
+        exit_status: int | None = None,
+        operation: str | None = None,
+        endpoint: str | None = None,
+    ) -> None:
+        super().__init__(message, operation=operation, endpoint=endpoint)
+        self.helper = helper
+        self.exit_status = exit_status
 
 
 _BY_STATUS: dict[int, type[APIError]] = {
