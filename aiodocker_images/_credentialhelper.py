@@ -86,8 +86,11 @@ class CredentialHelpers:
                 stdin=server.encode("utf-8", "replace"),
             )
         except ProgramError as error:
-            raise _error(program, server, str(error)) from error.__cause__
-        return read(ended)
+            failure = _error(program, server, str(error))
+            failure.__cause__ = error.__cause__
+        else:
+            return read(ended)
+        raise failure
 
 
 def _program_name(helper: str) -> str:
@@ -166,8 +169,11 @@ class _SharedRuns:
             result: T = run.task.result()
         except CredentialHelperError as error:
             # Each gets its own, to be located and raised without the others' tracebacks.
-            raise copy.copy(error) from error.__cause__
-        return result
+            failure = copy.copy(error)
+            failure.__cause__ = error.__cause__
+        else:
+            return result
+        raise failure
 
     def _forget(self, place: tuple[object, ...], run: _Run | None) -> None:
         if self._runs.get(place) is run:
