@@ -70,7 +70,9 @@ class CredentialHelpers:
         def read(ended: Ended) -> tuple[str, ...]:
             return _read(program, "", ended, tuple)
 
-        return await self._runs.share((program,), lambda: self._ask((program, "list"), "", environ=environ, read=read))
+        return await self._runs.share(
+            (program,), lambda: self._ask((program, "list"), "unused", environ=environ, read=read)
+        )
 
     async def _ask(
         self, command: tuple[str, str], server: str, *, environ: Mapping[str, str], read: Callable[[Ended], T]
@@ -86,7 +88,7 @@ class CredentialHelpers:
                 stdin=server.encode("utf-8", "replace"),
             )
         except ProgramError as error:
-            failure = _error(program, server, str(error))
+            failure = _error(program, server if action == "get" else "", str(error))
             failure.__cause__ = error.__cause__
         else:
             return read(ended)
@@ -126,16 +128,22 @@ def _credentials(fields: dict[str, object]) -> RegistryAuth | None:
 
 
 def _message(ended: Ended) -> str:
-    """Return what a helper that failed said, if it can be quoted."""
-    texts = [" ".join(data[:4096].decode("utf-8", "replace").split()) for data in (ended.output, ended.errors)]
-    if not any(texts):
+    """Say what a helper that failed has said, if it can be quoted."""
+    # The protocol has errors on the output; some helpers write them where others do.
+    if not ended.output.strip() and not ended.errors.strip():
         return " and no message"
-    for text in texts:
-        words = text.split()
-        if len(words) >= _MIN_WORDS and not _SECRET.search(text):
-            quoted = " ".join(word if _PROSE.fullmatch(word) else "..." for word in words)
-            return f": {quoted if len(quoted) <= MAX_MESSAGE else quoted[: MAX_MESSAGE - 3] + '...'}"
-    return "; its message is not shown, for it may hold a secret"
+    quoted = quotable(ended.output) or quotable(ended.errors)
+    return f": {quoted}" if quoted else "; its message is not shown, for it may hold a secret"
+
+
+def quotable(data: bytes) -> str:
+    """Return as one line, and not for ever, what can be quoted of a message: nothing that may be a secret."""
+    text = data[: MAX_MESSAGE * 20].decode("utf-8", "replace")
+    words = text.split()
+    if len(words) < _MIN_WORDS or _SECRET.search(text):
+        return ""
+    line = " ".join(word if _PROSE.fullmatch(word) else "..." for word in words)
+    return line if len(line) <= MAX_MESSAGE else line[: MAX_MESSAGE - 3] + "..."
 
 
 class _SharedRuns:

@@ -18,7 +18,7 @@ from ._credentialhelper import CredentialHelpers
 from ._dockerconfig import JSONConfig, config_directory, home_directory, read_config
 from ._threads import in_thread
 from .credentials import LOGGER, RegistryAuth, by_closeness, registry_auth, registry_name, server_of
-from .errors import ConfigError, shown
+from .errors import ConfigError, shown, without_frames
 
 __all__ = ["DockerKeychain"]
 
@@ -62,7 +62,7 @@ class DockerKeychain:
                 registry_name(registry), dict(os.environ if self._environ is None else self._environ)
             )
         except ConfigError as error:
-            failure = _without_frames(error)
+            failure = without_frames(error)
         raise failure
 
     async def resolve_all(self) -> Mapping[str, RegistryAuth]:
@@ -74,7 +74,7 @@ class DockerKeychain:
         try:
             return await self._find_all(dict(os.environ if self._environ is None else self._environ))
         except ConfigError as error:
-            failure = _without_frames(error)
+            failure = without_frames(error)
         raise failure
 
     async def _find(self, registry: str, environ: Mapping[str, str]) -> RegistryAuth | None:
@@ -135,13 +135,6 @@ class DockerKeychain:
         registries = dict.fromkeys(map(registry_name, names))
         # Beside the Hub's credentials, Docker Desktop's store has more for the Hub, under longer addresses.
         return {each: by_closeness(each, names)[0][1] for each in registries}
-
-
-def _without_frames(error: ConfigError) -> ConfigError:
-    """Drop the frames that an error has come through: their variables hold secrets, and some tools show those."""
-    if error.__cause__ is not None:
-        error.__cause__.__traceback__ = None
-    return error.with_traceback(None)
 
 
 class _Source:
@@ -230,7 +223,7 @@ def _sources(environ: Mapping[str, str]) -> Iterator[Callable[[], _Source | None
     yield functools.partial(_environment, environ)
     if (directory := config_directory(environ)) is not None:
         yield functools.partial(_file, directory / "config.json", podman=False)
-    for path in _podman_files(environ):
+    for path in podman_files(environ):
         yield functools.partial(_file, path, podman=True)
 
 
@@ -245,7 +238,7 @@ def _file(path: Path, *, podman: bool) -> _Source | None:
     return None if config is None else _Source(config, helpers=True, podman=podman)
 
 
-def _podman_files(environ: Mapping[str, str]) -> Iterator[Path]:
+def podman_files(environ: Mapping[str, str]) -> Iterator[Path]:
     """List where Podman keeps credentials; it looks for a registry in one after the other."""
     if given := environ.get("REGISTRY_AUTH_FILE"):
         yield Path(given)

@@ -30,7 +30,7 @@ The original exception, where there is one, is `__cause__`.
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, TypeVar
 
 __all__ = [
     "APIError",
@@ -58,6 +58,8 @@ __all__ = [
 ]
 
 
+_E = TypeVar("_E", bound=BaseException)
+
 _MAX_SHOWN = 80
 
 
@@ -65,6 +67,18 @@ def shown(text: str) -> str:
     """Return text from outside as a message takes it: quoted, escaped, and not for ever."""
     # ascii() and not repr(): it tells a full-width letter from the letter, and any log can take it.
     return ascii(text) if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]!a}..."
+
+
+def without_frames(error: _E) -> _E:
+    """Drop the frames that an error, and all behind it, came through: their variables may hold secrets.
+
+    Tools that report errors show such variables.
+    """
+    chain: list[BaseException] = [error]
+    for each in chain:
+        each.__traceback__ = None
+        chain += [more for more in (each.__cause__, each.__context__) if more is not None and more not in chain]
+    return error
 
 
 class DockerError(Exception):

@@ -139,9 +139,12 @@ async def test_a_timeout_of_the_caller_passes_as_it_is(environ: dict[str, str]) 
 async def test_a_program_gets_the_environment_that_is_given_and_no_descriptor(environ: dict[str, str]) -> None:
     ended = await run_program(("/usr/bin/env",), environ={"A": "b", MARK: "x"}, time_limit=30, max_output=1 << 16)
     assert sorted(ended.output.decode().split()) == ["A=b", f"{MARK}=x"]
-    with Path("/dev/null").open() as inheritable:
-        os.set_inheritable(inheritable.fileno(), True)
+    inheritable = os.open("/dev/null", os.O_RDONLY)
+    try:
+        os.set_inheritable(inheritable, True)
         ended = await run_program(("/bin/ls", "/proc/self/fd"), environ=environ, time_limit=30, max_output=1 << 16)
+    finally:
+        os.close(inheritable)
     assert ended.output.split() == [b"0", b"1", b"2", b"3"]  # the last is the directory itself
 
 
@@ -174,8 +177,8 @@ def _not_runnable(directory: Path) -> Iterator[tuple[str, Path, str]]:
 
 
 async def test_what_cannot_be_run_says_why(tmp_path: Path, environ: dict[str, str], leftovers: Leftovers) -> None:
-    for _ in range(2):  # the first time, the loop makes things that it keeps
-        before = leftovers.now()
+    before = leftovers.now()
+    for _ in range(2):
         for _, path, reason in _not_runnable(tmp_path):
             with pytest.raises(ProgramError, match=f"^{reason}$"):
                 await run_program((str(path),), environ=environ, time_limit=30, max_output=1)
@@ -203,7 +206,13 @@ def test_a_program_is_found_on_the_given_path_alone(tmp_path: Path, monkeypatch:
         return {"PATH": os.pathsep.join(str(tmp_path / name) for name in names)}
 
     assert find_program("tool", path("odd", "plain", "first", "second")) == str(tmp_path / "first/tool")
-    for environ in ({}, {"PATH": ""}, {"PATH": f".{os.pathsep}{os.pathsep}../first"}, path("odd", "none"), {"PATH": "\0"}):
+    for environ in (
+        {},
+        {"PATH": ""},
+        {"PATH": f".{os.pathsep}{os.pathsep}../first"},
+        path("odd", "none"),
+        {"PATH": "\0"},
+    ):
         with pytest.raises(ProgramError, match="^is not on PATH$"):
             find_program("tool", environ)
     with pytest.raises(ProgramError, match="^is not executable: .*/plain/tool$"):
