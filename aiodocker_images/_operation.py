@@ -92,7 +92,7 @@ class Operator:
         self, call: Call, registry: str, auth: RegistryAuth | None, *, even_anonymous: bool = False
     ) -> AsyncGenerator[Call, None]:
         """Give the call with the credentials for `registry`: those given, or else the keychain's."""
-        with contextlib.ExitStack() as stack:
+        with contextlib.ExitStack() as stack, self._transport.located(call):
             if auth is None:
                 try:
                     auth = await self._keychain.resolve(registry)

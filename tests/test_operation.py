@@ -169,6 +169,8 @@ async def test_an_entry_that_makes_no_sense_stops_its_own_registry_before_anythi
         with pytest.raises(ConfigError, match=f"^pull {R}/a:1: 'auth' in the entry for '{R}' in ") as caught:
             await images.pull(f"{R}/a:1")
         assert SECRET not in told(caught.value)
+        with pytest.raises(ConfigError, match=f"^inspect_distribution {R}/a:1: 'auth' in the entry for '{R}' in "):
+            await images.inspect_distribution(f"{R}/a:1")
         assert daemon.requests == []
         with pytest.raises(ServerError):
             await images.pull("other.example/a:1")
