@@ -228,7 +228,7 @@ async def test_a_program_whose_end_somebody_else_takes_note_of_has_ended(environ
     task = asyncio.create_task(shell("echo out; exec sleep 0.2", environ))
     while not running(environ):
         await asyncio.sleep(0.01)
-    os.waitpid(-1, 0)  # in the loop's own thread: it comes first
+    os.waitpid(-1, 0)  # noqa: ASYNC222 - in the thread of the loop, so that it comes first
     assert (await task).output == b"out\n"
 
 
