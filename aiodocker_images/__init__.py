@@ -40,8 +40,13 @@ from .buildkit import (
 )
 from .credentials import (
     Keychain,
+    ListingKeychain,
+    MultiKeychain,
     RegistryAuth,
     StaticKeychain,
+)
+from .dockerkeychain import (
+    DockerKeychain,
 )
 from .endpoint import (
     Endpoint,
@@ -55,6 +60,7 @@ from .errors import (
     ConfigError,
     ConflictError,
     ContextNotFoundError,
+    CredentialHelperError,
     DaemonUnreachableError,
     DockerError,
     EncodeError,
@@ -153,10 +159,12 @@ __all__ = [
     "ConfigError",
     "ConflictError",
     "ContextNotFoundError",
+    "CredentialHelperError",
     "DaemonUnreachableError",
     "Descriptor",
     "DistributionInspect",
     "DockerError",
+    "DockerKeychain",
     "EncodeError",
     "Endpoint",
     "EngineComponent",
@@ -186,10 +194,12 @@ __all__ = [
     "InvalidReferenceError",
     "Keychain",
     "LayerProgress",
+    "ListingKeychain",
     "LoadResult",
     "LoginResult",
     "ManifestSize",
     "Moment",
+    "MultiKeychain",
     "NoSpaceError",
     "NotFoundError",
     "OnFrame",
