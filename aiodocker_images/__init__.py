@@ -40,11 +40,18 @@ from .buildkit import (
 )
 from .credentials import (
     Keychain,
+    ListingKeychain,
+    MultiKeychain,
     RegistryAuth,
     StaticKeychain,
 )
+from .dockerkeychain import (
+    DockerKeychain,
+)
 from .endpoint import (
     Endpoint,
+    SSHTarget,
+    TLSConfig,
 )
 from .errors import (
     APIError,
@@ -52,6 +59,8 @@ from .errors import (
     ArchiveFileError,
     ConfigError,
     ConflictError,
+    ContextNotFoundError,
+    CredentialHelperError,
     DaemonUnreachableError,
     DockerError,
     EncodeError,
@@ -149,10 +158,13 @@ __all__ = [
     "Builder",
     "ConfigError",
     "ConflictError",
+    "ContextNotFoundError",
+    "CredentialHelperError",
     "DaemonUnreachableError",
     "Descriptor",
     "DistributionInspect",
     "DockerError",
+    "DockerKeychain",
     "EncodeError",
     "Endpoint",
     "EngineComponent",
@@ -182,10 +194,12 @@ __all__ = [
     "InvalidReferenceError",
     "Keychain",
     "LayerProgress",
+    "ListingKeychain",
     "LoadResult",
     "LoginResult",
     "ManifestSize",
     "Moment",
+    "MultiKeychain",
     "NoSpaceError",
     "NotFoundError",
     "OnFrame",
@@ -203,6 +217,7 @@ __all__ = [
     "RegistryAuth",
     "RemovedImage",
     "RootFS",
+    "SSHTarget",
     "SaveResult",
     "SearchResult",
     "ServerError",
@@ -213,6 +228,7 @@ __all__ = [
     "StaticKeychain",
     "StreamInterruptedError",
     "StreamStalledError",
+    "TLSConfig",
     "Ulimit",
     "UnauthorizedError",
     "UnpackedSize",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
+import functools
 import os
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence, Sized
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, Literal, cast, get_args
+from typing import Any, Final, Literal, cast, get_args
 
 import msgspec
 
@@ -16,14 +16,14 @@ from ._archive import ArchiveSource, check_source
 from ._archivefile import failing
 from ._buildoutput import StepOutput
 from ._context import ContextDirectory, context_path
-from ._operation import OnFrame, Operation, Operator
+from ._operation import REGISTRY_CONFIG, OnFrame, Operation, Operator, chosen_platform
 from ._outcome import BuildOutcome
 from ._query import Filters, Query, encode_filters, encode_json, flags
 from ._threads import in_thread
 from ._transport import Call
 from .api_version import first_version
-from .credentials import DOCKER_HUB, DOCKER_HUB_SERVER, RegistryAuth, auth_document
-from .errors import APIError, InvalidReferenceError
+from .credentials import RegistryAuth, registry_config_header
+from .errors import InvalidReferenceError
 from .models import BuildCachePruneReport, Platform
 from .progress import ProgressFrame
 from .reference import Reference
@@ -34,10 +34,7 @@ __all__ = ["Build", "Builder", "Ulimit"]
 Builder = Literal["classic", "buildkit"]
 """What builds: the Engine's first builder, or BuildKit. Podman has one of its own and takes no notice."""
 
-REGISTRY_CONFIG: Final = "X-Registry-Config"
-
 _QUERY_NAMES: Final = {"memory_swap": "memswap"}  # the others are ours without the _
-_DOCKER_HUB_NAMES: Final = (DOCKER_HUB, "index.docker.io", DOCKER_HUB_SERVER)
 
 _PRUNED: Final = msgspec.json.Decoder(BuildCachePruneReport)
 _REMOTE: Final = ("http://", "https://", "git://", "git@", "github.com/")
@@ -99,9 +96,9 @@ class Build(Operator):
 
         What is built: `dockerfile` is its path in the context ("Dockerfile" by default), `target` the stage to end
         with, `build_args` the values of its ARGs (None: as if it were not given, but the classic builder warns of
-        one that no ARG asks for), `platform` ("linux/arm64") what it runs on. `tags` name the image, and without
-        any it has only its id; `labels` are added to it, and `squash` makes one layer of its own ones
-        (experimental Engines).
+        one that no ARG asks for), `platform` ("linux/arm64") what it runs on, by default
+        `DOCKER_DEFAULT_PLATFORM`. `tags` name the image, and without any it has only its id; `labels` are added to
+        it, and `squash` makes one layer of its own ones (experimental Engines).
 
         How: `pull` looks for newer base images, `no_cache` runs every step again, `cache_from` are images to take
         steps from. `quiet` asks for no output but the id. The classic builder keeps the containers of its steps
@@ -119,8 +116,9 @@ class Build(Operator):
         `outputs` are for it, in the API's words: `[{"Type": "moby", "Attrs": {…}}]`, or, before Docker 25,
         `[{"Type": "cacheonly"}]` for no image.
 
-        `auth` maps registries ("docker.io", "127.0.0.1:5000") to the credentials for base images. The keychain
-        is not asked: which registries a Dockerfile needs is not known here, and a keychain has no list.
+        `auth` maps registries ("docker.io", "127.0.0.1:5000") to the credentials for base images. Without it, the
+        classic builder gets all that the keychain knows (see `ListingKeychain`), as the docker CLI does it, for
+        which registries a Dockerfile needs is not known here; an empty mapping sends nothing.
 
         Podman builds in its own way: it takes no notice of `builder`, `network_mode` and `isolation`, and refuses
         `extra_hosts` and `ulimits` in Docker's form.
@@ -243,7 +241,7 @@ class Build(Operator):
                     "remote": str(context) if remote else None,
                     "dockerfile": path,
                     "target": target,
-                    "platform": None if platform is None else str(Platform.parse(platform)),
+                    "platform": chosen_platform(platform),
                     "networkmode": network_mode,
                     "shmsize": shm_size,
                     "version": "2" if builder == "buildkit" else None,
@@ -270,11 +268,19 @@ class Build(Operator):
             method="POST",
             path="/build",
             query=query,
-            headers={REGISTRY_CONFIG: _registry_config(auth)} if auth else {},
+            headers={REGISTRY_CONFIG: registry_config_header(auth)} if auth else {},
             parameters=tuple(name for name, given in gated.items() if given and builder == "buildkit"),
         )
-        operation = Operation(call=call, outcome=_outcome(outputs, quiet=quiet), source=None if remote else context)
-        return self._built(operation, path)
+        return self._frames(
+            Operation(
+                call=call,
+                outcome=_outcome(outputs, quiet=quiet),
+                source=None if remote else context,
+                complete=functools.partial(_with_directory, dockerfile=path),
+                output=StepOutput(),
+                whole_keychain=builder == "classic" and auth is None,
+            )
+        )
 
     async def prune_build_cache(
         self,
@@ -313,33 +319,18 @@ class Build(Operator):
         )
         return await self._transport.fetch(call, _PRUNED)
 
-    async def _built(
-        self, operation: Operation[BuildResult], dockerfile: str | None
-    ) -> AsyncGenerator[ProgressFrame, None]:
-        output = StepOutput()
-        operation = await self._with_directory(operation, dockerfile)
-        async with contextlib.aclosing(self._frames(operation)) as frames:
-            try:
-                async for frame in frames:
-                    yield output.read(frame)
-            except APIError as error:
-                output.explain(error)
-                raise
 
-    async def _with_directory(
-        self, operation: Operation[BuildResult], dockerfile: str | None
-    ) -> Operation[BuildResult]:
-        """Put the tar of a directory in the place of its path."""
-        if not isinstance(operation.source, str | os.PathLike):
-            return operation
-        with self._transport.located(operation.call):
-            directory = await in_thread(_directory, os.fspath(operation.source), dockerfile)
-        if directory is None:
-            return operation
-        call = operation.call
-        if directory.dockerfile not in (dockerfile, "Dockerfile"):
-            call = replace(call, query=(*call.query, ("dockerfile", directory.dockerfile)))
-        return replace(operation, call=call, source=directory.pieces())
+async def _with_directory(operation: Operation[Any], *, dockerfile: str | None) -> Operation[Any]:
+    """Put the tar of a directory in the place of its path."""
+    if not isinstance(operation.source, str | os.PathLike):
+        return operation
+    directory = await in_thread(_directory, os.fspath(operation.source), dockerfile)
+    if directory is None:
+        return operation
+    call = operation.call
+    if directory.dockerfile not in (dockerfile, "Dockerfile"):
+        call = replace(call, query=(*call.query, ("dockerfile", directory.dockerfile)))
+    return replace(operation, call=call, source=directory.pieces())
 
 
 def _directory(path: str, dockerfile: str | None) -> ContextDirectory | None:
@@ -377,14 +368,3 @@ def _given(values: Mapping[str, str | int | None]) -> Query:
 
 def _documents(values: Mapping[str, Sized]) -> Query:
     return tuple((name, encode_json(value).decode()) for name, value in values.items() if len(value))
-
-
-def _registry_config(auth: Mapping[str, RegistryAuth]) -> str:
-    """Encode credentials for X-Registry-Config: as X-Registry-Auth, but several, each under its registry's name."""
-    document = {
-        DOCKER_HUB_SERVER if registry in _DOCKER_HUB_NAMES else registry: auth_document(
-            credentials, DOCKER_HUB if registry in _DOCKER_HUB_NAMES else registry
-        )
-        for registry, credentials in auth.items()
-    }
-    return base64.urlsafe_b64encode(encode_json(document)).decode("ascii")

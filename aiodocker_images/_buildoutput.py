@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import re
 from collections import deque
+from collections.abc import Generator
 from typing import Final
 
 import msgspec
@@ -53,6 +55,15 @@ class StepOutput:
             self._output = _Tail()
         self._output.add(text)
         return frame
+
+    @contextlib.contextmanager
+    def explaining(self) -> Generator[None, None, None]:
+        """Explain the error that is raised in this context."""
+        try:
+            yield
+        except APIError as error:
+            self.explain(error)
+            raise
 
     def explain(self, error: APIError) -> None:
         """Add the end of the failed step's output to the error's message."""

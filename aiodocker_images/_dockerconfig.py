@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import stat
 import sys
 from collections.abc import Mapping
@@ -15,12 +16,18 @@ import msgspec
 
 from .errors import ConfigError, shown
 
-__all__ = ["MAX_CONFIG", "JSONConfig", "config_directory", "home_directory", "read_config"]
+__all__ = ["MAX_CONFIG", "JSONConfig", "config_directory", "home_directory", "http_headers", "read_config"]
 
 T = TypeVar("T")
 
 MAX_CONFIG: Final = 4 << 20
 """Bytes of a configuration file; one with 10,000 registries is about 1 MiB."""
+
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+# How a request is to be read, and what is ours to say.
+_FRAMING: Final = {"connection", "content-length", "content-type", "host", "te", "transfer-encoding", "upgrade"}
+_OURS: Final = {"accept-encoding", "user-agent", "x-registry-auth", "x-registry-config"}
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\U0010ffff]*")
 
 
 class JSONConfig:
@@ -88,6 +95,21 @@ def config_directory(environ: Mapping[str, str]) -> Path | None:
         return Path(given)
     home = home_directory(environ)
     return home / ".docker" if home is not None else None
+
+
+def http_headers(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the `HttpHeaders` of config.json, which go along with every request. Raises `ConfigError`.
+
+    Those that say how a request is to be read, and those of our own, are left out.
+    """
+    directory = config_directory(environ)
+    config = read_config(directory / "config.json") if directory is not None else None
+    headers = (config and config.member("HttpHeaders", dict[str, str])) or {}
+    for name, value in headers.items():
+        if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
+            # Not the value: it may be a password.
+            raise ConfigError(f"'HttpHeaders' in {config and config.where} has what is no header: {shown(name)}")
+    return {name: value for name, value in headers.items() if name.lower() not in _FRAMING | _OURS}
 
 
 def home_directory(environ: Mapping[str, str]) -> Path | None:

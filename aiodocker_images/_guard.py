@@ -17,6 +17,8 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 
+from ._threads import retrieve
+
 __all__ = ["MAX_OVERHEAD", "GuardedResponse"]
 
 MAX_OVERHEAD: Final = 1 << 20
@@ -37,6 +39,9 @@ class GuardedResponse(aiohttp.ClientResponse):
         if transport is not None and protocol is not None:
             guard = _Guard(transport, protocol)
             transport.set_protocol(guard)
+            if (closed := protocol.closed) is not None:  # a future that aiohttp lets fail with nobody looking
+                closed.remove_done_callback(retrieve)
+                closed.add_done_callback(retrieve)
         await super().start(connection)
         if guard is not None:
             guard.began(self.content)
@@ -73,18 +78,22 @@ class _Guard(asyncio.Protocol):
             if content.is_eof() and self._protocol.should_close:  # there is more behind the end
                 self._transport.abort()
 
-    def _pass_on(self) -> None:
+    def _pass_on(self, *, ended: bool = False) -> None:
         """Tell whoever waits for the body that it cannot be read on.
 
-        aiohttp 3.14 closes the connection then, as for a chunk whose size is no number, but tells only those who
-        wait for a head.
+        aiohttp (3.12 to 3.14) closes the connection then, as for a chunk whose size is no number, but tells only
+        those who wait for a head.
         """
         content, error = self._content, self._protocol.exception()
-        if error is not None and content is not None and not content.is_eof() and content.exception() is None:
-            if isinstance(error, HttpProcessingError):
-                content.set_exception(aiohttp.ClientConnectionError(error.message))
-            else:
-                content.set_exception(aiohttp.ClientPayloadError(str(error)))
+        if content is None or content.is_eof():
+            return
+        if (told := content.exception()) is not None:
+            if ended:  # once more: a reader that the end of a chunk has woken waits again without a look at it
+                content.set_exception(told)
+        elif isinstance(error, HttpProcessingError):
+            content.set_exception(aiohttp.ClientConnectionError(error.message))
+        elif error is not None or ended:
+            content.set_exception(aiohttp.ClientPayloadError(str(error or "the connection is closed")))
 
     def _count(self, size: int) -> None:
         self._overhead += size
@@ -99,7 +108,7 @@ class _Guard(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._protocol.connection_lost(exc)
-        self._pass_on()
+        self._pass_on(ended=True)
 
     def eof_received(self) -> None:
         self._protocol.eof_received()

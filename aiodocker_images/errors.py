@@ -22,6 +22,8 @@
     ├── EncodeError(ValueError)                   likewise: an argument that no request can carry
     ├── ServiceClosedError(RuntimeError)          the service was used after `aclose()`
     └── ConfigError(ValueError)                   the endpoint or a configuration file makes no sense
+        ├── ContextNotFoundError                  there is no docker context of that name
+        └── CredentialHelperError                 a credential helper failed
 
 The same class is raised whether the daemon reported a failure by status or in the middle of a stream.
 The original exception, where there is one, is `__cause__`.
@@ -30,7 +32,7 @@ The original exception, where there is one, is `__cause__`.
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, TypeVar
 
 __all__ = [
     "APIError",
@@ -38,6 +40,8 @@ __all__ = [
     "ArchiveFileError",
     "ConfigError",
     "ConflictError",
+    "ContextNotFoundError",
+    "CredentialHelperError",
     "DaemonUnreachableError",
     "DockerError",
     "EncodeError",
@@ -58,6 +62,8 @@ __all__ = [
 ]
 
 
+_E = TypeVar("_E", bound=BaseException)
+
 _MAX_SHOWN = 80
 
 
@@ -72,12 +78,27 @@ def named(text: str) -> str:
     return text if text.isprintable() and len(text) <= _MAX_SHOWN else shown(text)
 
 
+def without_frames(error: _E) -> _E:
+    """Drop the frames that an error, and all behind it, came through: their variables may hold secrets.
+
+    Tools that report errors show such variables.
+    """
+    chain: list[BaseException] = [error]
+    for each in chain:
+        each.__traceback__ = None
+        chain += [more for more in (each.__cause__, each.__context__) if more is not None and more not in chain]
+    return error
+
+
 class DockerError(Exception):
     """The root: `except DockerError` catches whatever this library raises.
 
-    `message` says what happened. `operation` ("pull docker.io/library/alpine:3.20") and `endpoint`
-    ("unix:///var/run/docker.sock") say where, and are None for an error that no operation met.
+    `message` says what happened. `operation` ("pull docker.io/library/alpine:3.20"), `endpoint`
+    ("unix:///var/run/docker.sock") and `endpoint_source` ("DOCKER_HOST") say where, and who chose that; they are
+    None for an error that no operation met.
     """
+
+    endpoint_source: str | None = None
 
     def __init__(self, message: str, *, operation: str | None = None, endpoint: str | None = None) -> None:
         super().__init__(message)
@@ -92,7 +113,11 @@ class DockerError(Exception):
         return f"{text} ({where})" if where else text
 
     def _where(self) -> list[str]:
-        return [f"at {self.endpoint}"] if self.endpoint else []
+        if not self.endpoint:
+            return []
+        # What the caller gave, the caller knows.
+        chosen = self.endpoint_source if self.endpoint_source != "argument" else None
+        return [f"at {self.endpoint} from {chosen}" if chosen else f"at {self.endpoint}"]
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Errors cross process borders; the default, cls(*args), cannot carry keyword-only arguments.
@@ -248,6 +273,31 @@ class ServiceClosedError(DockerError, RuntimeError):
 
 class ConfigError(DockerError, ValueError):
     """The endpoint or a configuration file makes no sense."""
+
+
+class ContextNotFoundError(ConfigError):
+    """There is no docker context of that name."""
+
+
+class CredentialHelperError(ConfigError):
+    """A credential helper is missing or failed.
+
+    `helper` is the program ("docker-credential-pass"), `exit_status` its exit status, the negative of a signal
+    that ended it, or None if it did not run to an end.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        helper: str,
+        exit_status: int | None = None,
+        operation: str | None = None,
+        endpoint: str | None = None,
+    ) -> None:
+        super().__init__(message, operation=operation, endpoint=endpoint)
+        self.helper = helper
+        self.exit_status = exit_status
 
 
 _MAX_LOOKED_AT = 2048

@@ -319,7 +319,7 @@ async def test_a_context_that_fails_on_the_way_ends_the_build(
 
 CREDENTIALS = {
     "docker.io": RegistryAuth(username="user", password="pässword>?"),
-    "https://index.docker.io/v1/": RegistryAuth(username="again", password="p"),
+    "https://index.docker.io/v1/": RegistryAuth(username="again", password="pass:word"),
     "127.0.0.1:5000": RegistryAuth(identity_token="token"),
 }
 
@@ -338,7 +338,7 @@ async def test_credentials_go_into_one_header_under_the_names_that_the_daemon_lo
     hub = "https://index.docker.io/v1/"
     assert [json.loads(base64.urlsafe_b64decode(header)) for header in headers] == [
         {hub: {"username": "user", "password": "pässword>?", "serveraddress": hub}},
-        {hub: {"username": "again", "password": "p", "serveraddress": hub}},
+        {hub: {"username": "again", "password": "pass:word", "serveraddress": hub}},
         {"127.0.0.1:5000": {"identitytoken": "token", "serveraddress": "127.0.0.1:5000"}},
     ]
 

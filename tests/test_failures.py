@@ -89,6 +89,9 @@ AIOHTTP: dict[str, Row] = {
     "ClientConnectorError": unreachable(lambda cls: cls(_KEY, _REFUSED)),
     "ClientConnectorDNSError": unreachable(lambda cls: cls(_KEY, socket.gaierror(socket.EAI_NONAME, "not known"))),
     "UnixClientConnectorError": unreachable(lambda cls: cls("/nowhere/docker.sock", _KEY, _REFUSED)),
+    "ClientSSLError": unreachable(lambda cls: cls(_KEY, ssl.SSLError(1, "what happened"))),
+    "ClientConnectorSSLError": unreachable(lambda cls: cls(_KEY, ssl.SSLError(1, "what happened"))),
+    "ClientConnectorCertificateError": unreachable(lambda cls: cls(_KEY, ssl.CertificateError(1, "what happened"))),
     # The head of an answer could not be read.
     "ClientResponseError": no_http(lambda cls: cls(_INFO, (), status=400, message="Expected HTTP/")),
     "InvalidURL": no_address(),
@@ -121,10 +124,7 @@ EXCLUDED = {
     "NonHttpUrlRedirectClientError": "redirects are not followed",
     "ClientHttpProxyError": "no proxy is used",
     "ClientProxyConnectionError": "no proxy is used",
-    "ServerFingerprintMismatch": "no TLS is spoken",
-    "ClientSSLError": "no TLS is spoken",
-    "ClientConnectorSSLError": "no TLS is spoken",
-    "ClientConnectorCertificateError": "no TLS is spoken",
+    "ServerFingerprintMismatch": "certificates are verified, not fingerprints",
 }
 
 DEFINED: dict[str, type[Exception]] = {
@@ -194,7 +194,7 @@ MESSAGES: list[tuple[Exception, Endpoint, bool, str]] = [
         aiohttp.ConnectionTimeoutError(),
         Endpoint("tcp://127.0.0.1", "DOCKER_HOST"),
         False,
-        "cannot connect (endpoint from DOCKER_HOST): no connection within 10.0 s",
+        "cannot connect: no connection within 10.0 s",
     ),
     (
         aiohttp.ServerDisconnectedError(),
@@ -213,7 +213,7 @@ MESSAGES: list[tuple[Exception, Endpoint, bool, str]] = [
         aiohttp.ClientResponseError(_INFO, (), status=400, message="Expected HTTP/"),
         Endpoint("unix:///nowhere/docker.sock", "default socket"),
         False,
-        "what answers there (endpoint from default socket) does not speak HTTP: Expected HTTP/",
+        "what answers there does not speak HTTP: Expected HTTP/",
     ),
     (aiohttp.InvalidURL("http://x y"), SOCKET, False, "not an address: http://x y"),
     (aiohttp.ClientConnectorError(_KEY, _REFUSED), TCP, False, "cannot connect: Cannot connect to host docker:2375"),
