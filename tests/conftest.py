@@ -10,11 +10,12 @@ import os
 import socket
 import tempfile
 import threading
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
+import uvloop
 
 import engines
 from aiodocker_images import ImageService
@@ -35,6 +36,13 @@ def engine_is(*names: str) -> bool:
 def by_engine(default: T, **others: T) -> T:
     """Return what is right for the Engine under test, where Engines differ: `by_engine(404, podman=500)`."""
     return next((others[name] for name in others if engine_is(name)), default)
+
+
+if os.environ.get("LOOP") == "uvloop":  # `make unit LOOP=uvloop`
+
+    def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+        """Run the tests in uvloop instead of asyncio's own loop."""
+        return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture(autouse=True)
@@ -93,10 +101,10 @@ class Leftovers:
     def now() -> tuple[int, int, int, int]:
         """Return the number of open file descriptors, of tasks, of threads and of child processes.
 
-        The threads of asyncio's own pool are not counted: it keeps them for the next call.
+        The threads of the loop's own pool are not counted: it keeps them for the next call.
         """
         gc.collect()
-        threads = [each for each in threading.enumerate() if not each.name.startswith("asyncio_")]
+        threads = [each for each in threading.enumerate() if not each.name.startswith(("asyncio_", "uvloop_"))]
         children = [each.read_text().split() for each in Path("/proc/self/task").glob("*/children")]
         descriptors = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - one syscall
         return descriptors, len(asyncio.all_tasks()), len(threads), sum(map(len, children))

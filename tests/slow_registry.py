@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import socket
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
@@ -25,6 +26,7 @@ def _digest(data: bytes) -> str:
 class SlowRegistry:
     """Serves the image `address/slow:1`, whose layer trickles until `finish` is set.
 
+    While `failing` is a status, it is the answer to everything but the question for the API's version.
     `open_blobs` is how many downloads of the layer go on: 0 once the Engine has ended every pull of it.
     """
 
@@ -33,6 +35,7 @@ class SlowRegistry:
         self.open_blobs = 0
         self.blobs_begun = 0
         self.finish = asyncio.Event()
+        self.failing: int | None = None
         layer = tar_of({"data": os.urandom(1 << 20)})
         self._layer = gzip.compress(layer, 1)
         self._config = json.dumps(
@@ -61,7 +64,7 @@ class SlowRegistry:
                 ],
             }
         ).encode()
-        app = web.Application()
+        app = web.Application(middlewares=[self._fail])
         app.router.add_get("/v2/", self._answer_version)
         app.router.add_get("/v2/slow/manifests/{reference}", self._answer_manifest)
         app.router.add_get("/v2/slow/blobs/{digest}", self._answer_blob)
@@ -93,6 +96,15 @@ class SlowRegistry:
         for _ in range(10):
             await asyncio.sleep(0)
         await self._runner.cleanup()
+
+    @web.middleware
+    async def _fail(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        if self.failing is None or request.path == "/v2/":
+            return await handler(request)
+        code = "TOOMANYREQUESTS" if self.failing == 429 else "UNKNOWN"
+        return web.json_response({"errors": [{"code": code, "message": "not now"}]}, status=self.failing)
 
     async def _answer_version(self, _: web.Request) -> web.Response:
         return web.json_response({})
