@@ -19,6 +19,7 @@ demo: .venv/.demo  ## import, tag, push, remove, pull, save, load on a real Engi
 	@$(BIN)/python -m engines run auto -- $(BIN)/python examples/quickstart.py
 
 test: .venv/.dev  ## every test, on a private Engine; ARGS="-k pull" chooses some; ENGINES=all, ENGINES="docker28 podman"
+	@$(BIN)/python -m engines prepare $(ENGINE)
 ifeq ($(ENGINES),)
 	@$(BIN)/python -m engines run $(ENGINE) -- $(PYTEST) $(ARGS)
 else

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence, Sized
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, Literal, cast, get_args
+from typing import Any, Final, Literal, cast, get_args
 
 import msgspec
 
@@ -15,14 +16,14 @@ from ._archive import ArchiveSource, check_source
 from ._archivefile import failing
 from ._buildoutput import StepOutput
 from ._context import ContextDirectory, context_path
-from ._operation import OnFrame, Operation, Operator, going_without
+from ._operation import REGISTRY_CONFIG, OnFrame, Operation, Operator, chosen_platform
 from ._outcome import BuildOutcome
-from ._query import Filters, Query, encode_filters, flags
+from ._query import Filters, Query, encode_filters, encode_json, flags
 from ._threads import in_thread
 from ._transport import Call
 from .api_version import first_version
-from .credentials import ListingKeychain, RegistryAuth, registry_config_header
-from .errors import APIError, CredentialHelperError, InvalidReferenceError
+from .credentials import RegistryAuth, registry_config_header
+from .errors import InvalidReferenceError
 from .models import BuildCachePruneReport, Platform
 from .progress import ProgressFrame
 from .reference import Reference
@@ -32,8 +33,6 @@ __all__ = ["Build", "Builder", "Ulimit"]
 
 Builder = Literal["classic", "buildkit"]
 """What builds: the Engine's first builder, or BuildKit. Podman has one of its own and takes no notice."""
-
-REGISTRY_CONFIG: Final = "X-Registry-Config"
 
 _QUERY_NAMES: Final = {"memory_swap": "memswap"}  # the others are ours without the _
 
@@ -97,9 +96,9 @@ class Build(Operator):
 
         What is built: `dockerfile` is its path in the context ("Dockerfile" by default), `target` the stage to end
         with, `build_args` the values of its ARGs (None: as if it were not given, but the classic builder warns of
-        one that no ARG asks for), `platform` ("linux/arm64") what it runs on. `tags` name the image, and without
-        any it has only its id; `labels` are added to it, and `squash` makes one layer of its own ones
-        (experimental Engines).
+        one that no ARG asks for), `platform` ("linux/arm64") what it runs on, by default
+        `DOCKER_DEFAULT_PLATFORM`. `tags` name the image, and without any it has only its id; `labels` are added to
+        it, and `squash` makes one layer of its own ones (experimental Engines).
 
         How: `pull` looks for newer base images, `no_cache` runs every step again, `cache_from` are images to take
         steps from. `quiet` asks for no output but the id. The classic builder keeps the containers of its steps
@@ -242,7 +241,7 @@ class Build(Operator):
                     "remote": str(context) if remote else None,
                     "dockerfile": path,
                     "target": target,
-                    "platform": None if platform is None else str(Platform.parse(platform)),
+                    "platform": chosen_platform(platform),
                     "networkmode": network_mode,
                     "shmsize": shm_size,
                     "version": "2" if builder == "buildkit" else None,
@@ -272,8 +271,16 @@ class Build(Operator):
             headers={REGISTRY_CONFIG: registry_config_header(auth)} if auth else {},
             parameters=tuple(name for name, given in gated.items() if given and builder == "buildkit"),
         )
-        operation = Operation(call=call, outcome=_outcome(outputs, quiet=quiet), source=None if remote else context)
-        return self._built(operation, path, ask_keychain=builder == "classic" and auth is None)
+        return self._frames(
+            Operation(
+                call=call,
+                outcome=_outcome(outputs, quiet=quiet),
+                source=None if remote else context,
+                complete=functools.partial(_with_directory, dockerfile=path),
+                output=StepOutput(),
+                whole_keychain=builder == "classic" and auth is None,
+            )
+        )
 
     async def prune_build_cache(
         self,
@@ -312,49 +319,18 @@ class Build(Operator):
         )
         return await self._transport.fetch(call, _PRUNED)
 
-    async def _built(
-        self, operation: Operation[BuildResult], dockerfile: str | None, *, ask_keychain: bool
-    ) -> AsyncGenerator[ProgressFrame, None]:
-        output = StepOutput()
-        operation = await self._with_directory(operation, dockerfile)
-        async with contextlib.AsyncExitStack() as stack:
-            if ask_keychain:
-                call = await stack.enter_async_context(self._configured(operation.call))
-                operation = replace(operation, call=call)
-            frames = await stack.enter_async_context(contextlib.aclosing(self._frames(operation)))
-            try:
-                async for frame in frames:
-                    yield output.read(frame)
-            except APIError as error:
-                output.explain(error)
-                raise
 
-    @contextlib.asynccontextmanager
-    async def _configured(self, call: Call) -> AsyncGenerator[Call, None]:
-        """Give the call with all the credentials that the keychain can list."""
-        with contextlib.ExitStack() as stack, self._transport.located(call):
-            known: Mapping[str, RegistryAuth] = {}
-            if isinstance(self._keychain, ListingKeychain):
-                try:
-                    known = await self._keychain.resolve_all()
-                except CredentialHelperError as error:
-                    stack.enter_context(going_without(call, error))
-            yield replace(call, headers={REGISTRY_CONFIG: registry_config_header(known)}) if known else call
-
-    async def _with_directory(
-        self, operation: Operation[BuildResult], dockerfile: str | None
-    ) -> Operation[BuildResult]:
-        """Put the tar of a directory in the place of its path."""
-        if not isinstance(operation.source, str | os.PathLike):
-            return operation
-        with self._transport.located(operation.call):
-            directory = await in_thread(_directory, os.fspath(operation.source), dockerfile)
-        if directory is None:
-            return operation
-        call = operation.call
-        if directory.dockerfile not in (dockerfile, "Dockerfile"):
-            call = replace(call, query=(*call.query, ("dockerfile", directory.dockerfile)))
-        return replace(operation, call=call, source=directory.pieces())
+async def _with_directory(operation: Operation[Any], *, dockerfile: str | None) -> Operation[Any]:
+    """Put the tar of a directory in the place of its path."""
+    if not isinstance(operation.source, str | os.PathLike):
+        return operation
+    directory = await in_thread(_directory, os.fspath(operation.source), dockerfile)
+    if directory is None:
+        return operation
+    call = operation.call
+    if directory.dockerfile not in (dockerfile, "Dockerfile"):
+        call = replace(call, query=(*call.query, ("dockerfile", directory.dockerfile)))
+    return replace(operation, call=call, source=directory.pieces())
 
 
 def _directory(path: str, dockerfile: str | None) -> ContextDirectory | None:
@@ -391,4 +367,4 @@ def _given(values: Mapping[str, str | int | None]) -> Query:
 
 
 def _documents(values: Mapping[str, Sized]) -> Query:
-    return tuple((name, msgspec.json.encode(value).decode()) for name, value in values.items() if len(value))
+    return tuple((name, encode_json(value).decode()) for name, value in values.items() if len(value))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
+import re
 import stat
 import sys
 from collections.abc import Mapping
@@ -15,12 +17,20 @@ import msgspec
 
 from .errors import ConfigError, shown
 
-__all__ = ["MAX_CONFIG", "JSONConfig", "config_directory", "home_directory", "read_config"]
+__all__ = ["MAX_CONFIG", "JSONConfig", "config_directory", "home_directory", "http_headers", "read_config"]
 
 T = TypeVar("T")
 
+_LOGGER: Final = logging.getLogger(__package__)
+
 MAX_CONFIG: Final = 4 << 20
 """Bytes of a configuration file; one with 10,000 registries is about 1 MiB."""
+
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+# How a request is to be read, and what is ours to say.
+_FRAMING: Final = {"connection", "content-length", "content-type", "host", "te", "transfer-encoding", "upgrade"}
+_OURS: Final = {"accept-encoding", "user-agent", "x-registry-auth", "x-registry-config"}
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\U0010ffff]*")
 
 
 class JSONConfig:
@@ -56,8 +66,12 @@ def _decoded(data: bytes | str | msgspec.Raw, kind: type[T], where: str) -> T:
     raise ConfigError(f"{where} makes no sense: {reason}")
 
 
-def read_config(path: Path) -> JSONConfig | None:
-    """Read a file with a JSON object; None if there is no such file. Raises `ConfigError`, which names it."""
+def read_config(path: Path, *, if_permitted: bool = False) -> JSONConfig | None:
+    """Read a file with a JSON object; None if there is no such file. Raises `ConfigError`, which names it.
+
+    `if_permitted`, a file that may not be read is none, and a warning says so: a service often has the HOME of
+    another user. The docker CLI goes on likewise.
+    """
     try:
         # O_NONBLOCK: a FIFO would block until somebody writes to it.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
@@ -76,6 +90,9 @@ def read_config(path: Path) -> JSONConfig | None:
         # A parent that is a file: to the docker CLI, too, there is nothing then.
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             return None
+        if if_permitted and error.errno in (errno.EACCES, errno.EPERM):
+            _LOGGER.warning("%s cannot be read, and is left out: %s", path, error.strerror)
+            return None
         raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from error
     if len(data) > MAX_CONFIG:
         raise ConfigError(f"{path} is longer than {MAX_CONFIG >> 20} MiB")
@@ -88,6 +105,21 @@ def config_directory(environ: Mapping[str, str]) -> Path | None:
         return Path(given)
     home = home_directory(environ)
     return home / ".docker" if home is not None else None
+
+
+def http_headers(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the `HttpHeaders` of config.json, which go along with every request. Raises `ConfigError`.
+
+    Those that say how a request is to be read, and those of our own, are left out.
+    """
+    directory = config_directory(environ)
+    config = read_config(directory / "config.json", if_permitted=True) if directory is not None else None
+    headers = (config and config.member("HttpHeaders", dict[str, str])) or {}
+    for name, value in headers.items():
+        if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
+            # Not the value: it may be a password.
+            raise ConfigError(f"'HttpHeaders' in {config and config.where} has what is no header: {shown(name)}")
+    return {name: value for name, value in headers.items() if name.lower() not in _FRAMING | _OURS}
 
 
 def home_directory(environ: Mapping[str, str]) -> Path | None:

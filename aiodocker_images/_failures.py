@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+import ssl
 import stat
 from pathlib import Path
 from typing import Final
@@ -22,12 +23,16 @@ from .errors import (
     UnsupportedAPIVersionError,
 )
 
-__all__ = ["read_error", "translate", "version_refused"]
+__all__ = ["read_error", "tls_hint", "translate", "version_refused", "whole_text"]
 
 MAX_PLAIN_TEXT: Final = 2000
 """Characters of an error that is no JSON; a proxy's page can be long."""
 
-_TAG = re.compile(r"<(?:style|script)\b.*?</(?:style|script)>|<[^>]*>", re.DOTALL | re.IGNORECASE)
+MAX_REASON: Final = 200
+"""Characters of what aiohttp says of an answer that is no HTTP: it quotes all that came."""
+
+# Of linear cost: what begins and has no end is passed over once.
+_TAG = re.compile(r"<(?:style|script)\b.*?(?:</(?:style|script)>|\Z)|<[^<>]*>", re.DOTALL | re.IGNORECASE)
 _VERSION_REFUSED = re.compile(
     r"client version (?P<ours>[0-9.]+) is too (?:old|new)\."
     r" (?:Minimum|Maximum) supported API version is (?P<theirs>[0-9.]+)"
@@ -65,7 +70,17 @@ def read_error(status: int, reason: str | None, body: bytes) -> tuple[int, str]:
         # Podman answers 500 with "response": 404 to a save of a missing image.
         if document.response is not None and 400 <= document.response <= 599:
             status = document.response
-    return status, message or reason or "the daemon gave no reason"
+    return status, message or whole_text(reason or "") or "the daemon gave no reason"
+
+
+def whole_text(text: str) -> str:
+    """Replace what aiohttp could not decode of a head, and what no log could encode."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= MAX_REASON else f"{text[:MAX_REASON]}…"
 
 
 def _plain_text(body: bytes) -> str:
@@ -91,36 +106,65 @@ def version_refused(message: str) -> UnsupportedAPIVersionError | None:
 
 
 def translate(
-    error: Exception, endpoint: Endpoint, *, answered: bool, idle: float | None, connect: float | None
+    error: Exception,
+    endpoint: Endpoint,
+    *,
+    answered: bool,
+    idle: float | None,
+    connect: float | None,
+    remark: str = "",
 ) -> DockerError | None:
     """Make ours of what a request (`answered` false) or the reading of its answer raised.
 
     Returns None for what neither the network nor the daemon can cause: that is a bug, to be seen as it is.
-    `idle` and `connect` are the time limits in seconds, for the message.
+    `idle` and `connect` are the time limits in seconds, for the message; `remark` is what ssh said.
     """
-    origin = "" if endpoint.source == "argument" else f" (endpoint from {endpoint.source})"
     match error:
         case aiohttp.SocketTimeoutError():
             return StreamStalledError(f"the daemon sent nothing for {idle} s")
         case aiohttp.ConnectionTimeoutError():
-            return DaemonUnreachableError(f"cannot connect{origin}: no connection within {connect} s")
+            return DaemonUnreachableError(f"cannot connect: no connection within {connect} s")
         case aiohttp.ClientConnectorError():
-            return DaemonUnreachableError(f"cannot connect{origin}: {_why_unreachable(error, endpoint)}")
+            return DaemonUnreachableError(f"cannot connect: {remark or _why_unreachable(error, endpoint)}")
         case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
             return ConfigError(f"not an address: {error}")
         case aiohttp.ClientResponseError() | HttpProcessingError() if not answered:
-            return DaemonUnreachableError(f"what answers there{origin} does not speak HTTP: {error.message}")
+            reason = _short(error.message)
+            return DaemonUnreachableError(f"what answers there does not speak HTTP: {reason}{tls_hint(endpoint)}")
+        case aiohttp.ClientError() | OSError() if refusal := _tls_refusal(error):
+            return DaemonUnreachableError(f"cannot connect: {refusal}")
+        case aiohttp.ClientError() | OSError() if remark and not answered:
+            # ssh takes the connection first, and drops it when the remote end refuses it. Why, sshd does not tell.
+            return DaemonUnreachableError(
+                f"cannot connect: the remote socket did not take it ({remark}); is it there, may this user use it,"
+                " and does sshd forward to sockets (AllowStreamLocalForwarding)?"
+            )
         case aiohttp.ClientError() | HttpProcessingError() | OSError() | EOFError():
             when = "in mid-answer" if answered else "before it answered"
             # Of a plain end aiohttp tells the framing that broke, with a status (400) that nobody sent.
             plain = isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError)
-            reason = "did it stop or restart?" if plain else str(error) or type(error).__name__
-            return StreamInterruptedError(f"the connection to the daemon ended {when}: {reason}")
+            reason = "did it stop or restart?" if plain else _short(str(error)) or type(error).__name__
+            said = f"; ssh says: {remark}" if remark else ""
+            return StreamInterruptedError(f"the connection to the daemon ended {when}: {reason}{said}")
         case _:
             return None
 
 
+def tls_hint(endpoint: Endpoint) -> str:
+    """Return what to do about a daemon that answers strangely because it expects TLS; empty if it cannot be that."""
+    # dockerd then answers HEAD with status 400 and a body, which no answer to HEAD has.
+    plain = endpoint.scheme == "tcp" and endpoint.tls is None
+    return "; if it expects TLS, set DOCKER_TLS_VERIFY=1 and DOCKER_CERT_PATH" if plain else ""
+
+
 def _why_unreachable(error: aiohttp.ClientConnectorError, endpoint: Endpoint) -> str:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        verified = endpoint.tls.ca if endpoint.tls is not None and endpoint.tls.ca else "the system's authorities"
+        cause = error.certificate_error
+        reason: str = getattr(cause, "verify_message", str(cause))
+        return f"the certificate it shows does not hold: {reason} (verified with {verified})"
+    if isinstance(error, aiohttp.ClientSSLError):
+        return _tls_refusal(error) or f"no TLS with what answers there: {_tls_reason(error)}"
     if endpoint.scheme != "unix":
         return str(error)
     match error.errno:
@@ -141,3 +185,26 @@ def _is_socket(path: str) -> bool:
         return stat.S_ISSOCK(Path(path).stat().st_mode)
     except OSError:
         return True
+
+
+def _tls_refusal(error: BaseException) -> str | None:
+    """Return what a daemon that broke off TLS wants of us; None for everything else.
+
+    With TLS 1.3 it says so only after the handshake, in place of its answer.
+    """
+    reason = _tls_reason(error)
+    if "certificate required" in reason or "bad certificate" in reason or "unknown ca" in reason:
+        return f"the daemon wants a client certificate that it trusts ({reason})"
+    return None
+
+
+def _tls_reason(error: BaseException) -> str:
+    """Return OpenSSL's word for what ended a connection, of the exception or of one behind it; empty for none."""
+    seen: BaseException | None = error
+    while seen is not None:
+        reason: object = getattr(seen, "reason", None)  # of a bare SSLError there is none
+        if isinstance(seen, ssl.SSLError) and isinstance(reason, str):
+            return reason.replace("_", " ").lower()
+        os_error = getattr(seen, "os_error", None)
+        seen = os_error if isinstance(os_error, ssl.SSLError) else seen.__cause__ or seen.__context__
+    return ""

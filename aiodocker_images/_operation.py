@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Generator
+import os
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, TypeVar
 
 from ._archive import ArchiveSource, open_source
+from ._buildoutput import StepOutput
 from ._jsonstream import FrameDecoder
 from ._outcome import Outcome
 from ._transport import Call, Transport
-from .credentials import LOGGER, Keychain, RegistryAuth, registry_auth_header
-from .errors import CredentialHelperError, ForbiddenError, NotFoundError, UnauthorizedError
+from .credentials import (
+    LOGGER,
+    Keychain,
+    ListingKeychain,
+    RegistryAuth,
+    registry_auth_header,
+    registry_config_header,
+)
+from .errors import (
+    CredentialHelperError,
+    ForbiddenError,
+    InvalidPlatformError,
+    NotFoundError,
+    UnauthorizedError,
+)
+from .models import Platform
 from .progress import ProgressFrame
 
-__all__ = ["OnFrame", "Operation", "Operator", "going_without"]
+__all__ = ["REGISTRY_CONFIG", "OnFrame", "Operation", "Operator", "chosen_platform"]
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
@@ -23,6 +39,7 @@ R_co = TypeVar("R_co", covariant=True)
 OnFrame = Callable[[ProgressFrame], object]
 
 REGISTRY_AUTH: Final = "X-Registry-Auth"
+REGISTRY_CONFIG: Final = "X-Registry-Config"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +47,11 @@ class Operation(Generic[R_co]):
     """What is to be done, checked but not begun.
 
     `registry` is whose credentials go along, None if none do. Push needs the header even without any
-    (`header_if_anonymous`); on a pull an empty one would hide what the daemon itself is configured with.
+    (`header_if_anonymous`); on a pull an empty one would hide what the daemon itself is configured with. Which
+    registries a build needs only the builder knows: so it gets the `whole_keychain`.
+    `complete` finds out, off the loop, what the call could not check without I/O. `output` reads the frames of a
+    build. They are no generators around that of the frames: when a loop ends, asyncio closes all of them at
+    once, each from under the one around it.
     """
 
     call: Call
@@ -39,6 +60,9 @@ class Operation(Generic[R_co]):
     registry: str | None = None
     auth: RegistryAuth | None = None
     header_if_anonymous: bool = False
+    whole_keychain: bool = False
+    complete: Callable[[Operation[Any]], Awaitable[Operation[Any]]] | None = None
+    output: StepOutput | None = None
 
 
 class Operator:
@@ -59,14 +83,18 @@ class Operator:
     async def _frames(self, operation: Operation[Any]) -> AsyncGenerator[ProgressFrame, None]:
         """Yield the frames of an operation; return only if it is complete."""
         async with contextlib.AsyncExitStack() as stack:
+            if operation.output is not None:
+                stack.enter_context(operation.output.explaining())
             stack.enter_context(self._transport.located(operation.call))
+            if operation.complete is not None:
+                operation = await operation.complete(operation)
             call = operation.call
             if operation.registry is not None:
-                call = await stack.enter_async_context(
-                    self._authorized(
-                        call, operation.registry, operation.auth, even_anonymous=operation.header_if_anonymous
-                    )
+                call = await self._authorized(
+                    call, operation.registry, operation.auth, stack, even_anonymous=operation.header_if_anonymous
                 )
+            if operation.whole_keychain:
+                call = await self._with_whole_keychain(call, stack)
             upload = None
             if operation.source is not None:
                 upload = await stack.enter_async_context(open_source(operation.source))
@@ -85,26 +113,43 @@ class Operator:
             code = frame.error_detail.code if frame.error_detail else None
             raise self._transport.api_error(operation.call, message, code or None)
         operation.outcome.update(frame)
-        return frame
+        return frame if operation.output is None else operation.output.read(frame)
 
-    @contextlib.asynccontextmanager
     async def _authorized(
-        self, call: Call, registry: str, auth: RegistryAuth | None, *, even_anonymous: bool = False
-    ) -> AsyncGenerator[Call, None]:
-        """Give the call with the credentials for `registry`: those given, or else the keychain's."""
-        with contextlib.ExitStack() as stack, self._transport.located(call):
-            if auth is None:
-                try:
-                    auth = await self._keychain.resolve(registry)
-                except CredentialHelperError as error:
-                    stack.enter_context(going_without(call, error))
-            if auth is not None or even_anonymous:
-                call = replace(call, headers={**call.headers, REGISTRY_AUTH: registry_auth_header(auth, registry)})
-            yield call
+        self,
+        call: Call,
+        registry: str,
+        auth: RegistryAuth | None,
+        stack: contextlib.ExitStack | contextlib.AsyncExitStack,
+        *,
+        even_anonymous: bool = False,
+    ) -> Call:
+        """Add the credentials for `registry`: those given, or else the keychain's.
+
+        Its failure is said again in an error that ends what is done in `stack`.
+        """
+        if auth is None:
+            try:
+                auth = await self._keychain.resolve(registry)
+            except CredentialHelperError as error:
+                stack.enter_context(_going_without(call, error))
+        if auth is None and not even_anonymous:
+            return call
+        return replace(call, headers={**call.headers, REGISTRY_AUTH: registry_auth_header(auth, registry)})
+
+    async def _with_whole_keychain(self, call: Call, stack: contextlib.AsyncExitStack) -> Call:
+        """Add all the credentials that the keychain can list."""
+        known: Mapping[str, RegistryAuth] = {}
+        if isinstance(self._keychain, ListingKeychain):
+            try:
+                known = await self._keychain.resolve_all()
+            except CredentialHelperError as error:
+                stack.enter_context(_going_without(call, error))
+        return replace(call, headers={REGISTRY_CONFIG: registry_config_header(known)}) if known else call
 
 
 @contextlib.contextmanager
-def going_without(call: Call, problem: CredentialHelperError) -> Generator[None, None, None]:
+def _going_without(call: Call, problem: CredentialHelperError) -> Generator[None, None, None]:
     """Warn of credentials that cannot be had; say so again in the error if the registry refuses the call."""
     LOGGER.warning("%s: goes on without credentials: %s", call.operation, problem)
     try:
@@ -112,3 +157,19 @@ def going_without(call: Call, problem: CredentialHelperError) -> Generator[None,
     except (UnauthorizedError, ForbiddenError, NotFoundError) as error:
         error.add_note(f"The credentials could not be had: {problem}")
         raise
+
+
+def chosen_platform(platform: str | Platform | None) -> str | None:
+    """Return the platform that the caller or `DOCKER_DEFAULT_PLATFORM` wants; None for the daemon's own.
+
+    As with the docker CLI, the variable counts for pull, build and import.
+    """
+    if platform is not None:
+        return str(Platform.parse(platform))
+    default = os.environ.get("DOCKER_DEFAULT_PLATFORM")
+    if not default:
+        return None
+    try:
+        return str(Platform.parse(default))
+    except InvalidPlatformError as error:
+        raise InvalidPlatformError(f"{error} (from DOCKER_DEFAULT_PLATFORM)") from None

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Final
 
 from ._archive import ArchiveSource, ArchiveTarget, check_source, check_target, open_sink
-from ._operation import OnFrame, Operation, Operator
+from ._operation import OnFrame, Operation, Operator, chosen_platform
 from ._outcome import ImportOutcome, LoadOutcome, PullOutcome, PushOutcome
 from ._query import Query, encode_platforms, path_segment
 from ._tarcheck import TarCheck
@@ -39,8 +39,8 @@ class Transfers(Operator):
         """Pull an image from its registry.
 
         Without a tag or digest it is `latest`; with `all_tags`, every tag of the repository. `platform`
-        ("linux/arm64") selects one of a multi-platform image; the default is the daemon's own. `auth` beats
-        the keychain. `on_frame` is called with each progress frame.
+        ("linux/arm64") selects one of a multi-platform image; the default is `DOCKER_DEFAULT_PLATFORM`, or else the
+        daemon's own. `auth` beats the keychain. `on_frame` is called with each progress frame.
 
         Raises `InvalidReferenceError`, `InvalidPlatformError`, `NotFoundError`, `UnauthorizedError`,
         `ForbiddenError`, `RateLimitedError`, `NoSpaceError`, `StreamInterruptedError` and every other
@@ -136,7 +136,7 @@ class Transfers(Operator):
         `source` as in `load`, or an http(s) URL that the daemon fetches. The image is named `repository`,
         which may have a tag in it, and `tag`; without a repository it has only its id. `changes` are
         Dockerfile instructions (`CMD ["/bin/sh"]`), `message` the image's comment, `platform` what the image
-        says that it runs on (API 1.42).
+        says that it runs on (API 1.42), by default `DOCKER_DEFAULT_PLATFORM`.
 
         Raises as `load` does, and `InvalidReferenceError`. POST /images/create?fromSrc (API 1.41).
         """
@@ -219,8 +219,8 @@ def _pull(
     image = _transferable(reference, all_tags=all_tags)
     # Without a tag the daemon pulls them all.
     query: Query = (("fromImage", image.name), ("tag", image.tag_or_digest or ""))
-    if platform is not None:
-        query += (("platform", str(Platform.parse(platform))),)
+    if chosen := chosen_platform(platform):
+        query += (("platform", chosen),)
     call = Call(operation=f"pull {image.familiar}", method="POST", path="/images/create", query=query)
     return Operation(call=call, outcome=PullOutcome(image), registry=image.domain, auth=auth)
 
@@ -286,8 +286,8 @@ def _import(
     if message is not None:
         query += (("message", message),)
     parameters: tuple[str, ...] = ()
-    if platform is not None:
-        query += (("platform", str(Platform.parse(platform))),)
+    if chosen := chosen_platform(platform):
+        query += (("platform", chosen),)
         parameters = ("platform",)
     from_url = isinstance(source, str) and source.startswith(_URL_SCHEMES)
     if not from_url:

@@ -9,7 +9,8 @@ from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
-from .errors import ConfigError, CredentialHelperError
+from ._query import encode_json
+from .errors import CredentialHelperError
 
 __all__ = [
     "Keychain",
@@ -19,7 +20,6 @@ __all__ = [
     "StaticKeychain",
     "auth_document",
     "by_closeness",
-    "encode_document",
     "registry_auth",
     "registry_auth_header",
     "registry_config_header",
@@ -194,7 +194,7 @@ def auth_document(auth: RegistryAuth, registry: str) -> dict[str, str]:
 def registry_auth_header(auth: RegistryAuth | None, registry: str) -> str:
     """Encode credentials for X-Registry-Auth: base64url with padding, as the daemon decodes it.
 
-    Without credentials it is the encoding of `{}`, which push requires to be there. Raises `ConfigError` for
+    Without credentials it is the encoding of `{}`, which push requires to be there. Raises `EncodeError` for
     credentials that are no text.
     """
     return _header({} if auth is None else auth_document(auth, registry))
@@ -208,14 +208,4 @@ def registry_config_header(credentials: Mapping[str, RegistryAuth]) -> str:
 
 
 def _header(document: Mapping[str, object]) -> str:
-    return base64.urlsafe_b64encode(encode_document(document)).decode("ascii")
-
-
-def encode_document(document: Mapping[str, object]) -> bytes:
-    """Encode credentials as JSON; raise `ConfigError` for what is no text: half a surrogate pair."""
-    try:
-        return msgspec.json.encode(document)
-    except UnicodeError:
-        pass
-    # Outside of the handler: the exception of an encoder holds the text.
-    raise ConfigError("the credentials are no text: there are lone surrogates in them")
+    return base64.urlsafe_b64encode(encode_json(document)).decode("ascii")

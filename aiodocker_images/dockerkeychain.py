@@ -234,7 +234,7 @@ def _environment(environ: Mapping[str, str]) -> _Source | None:
 
 
 def _file(path: Path, *, podman: bool) -> _Source | None:
-    config = read_config(path)
+    config = read_config(path, if_permitted=True)
     return None if config is None else _Source(config, helpers=True, podman=podman)
 
 

@@ -19,8 +19,10 @@
     ├── UnsupportedAPIVersionError                raised before anything is sent
     ├── InvalidReferenceError(ValueError)         raised at the call, before anything is sent
     ├── InvalidPlatformError(ValueError)          likewise
+    ├── EncodeError(ValueError)                   likewise: an argument that no request can carry
     ├── ServiceClosedError(RuntimeError)          the service was used after `aclose()`
     └── ConfigError(ValueError)                   the endpoint or a configuration file makes no sense
+        ├── ContextNotFoundError                  there is no docker context of that name
         └── CredentialHelperError                 a credential helper failed
 
 The same class is raised whether the daemon reported a failure by status or in the middle of a stream.
@@ -38,9 +40,11 @@ __all__ = [
     "ArchiveFileError",
     "ConfigError",
     "ConflictError",
+    "ContextNotFoundError",
     "CredentialHelperError",
     "DaemonUnreachableError",
     "DockerError",
+    "EncodeError",
     "ForbiddenError",
     "FrameDecodeError",
     "InvalidParameterError",
@@ -69,6 +73,11 @@ def shown(text: str) -> str:
     return ascii(text) if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]!a}..."
 
 
+def named(text: str) -> str:
+    """Return text as an operation is named by it: as it is, unless a log could not take it in one line."""
+    return text if text.isprintable() and len(text) <= _MAX_SHOWN else shown(text)
+
+
 def without_frames(error: _E) -> _E:
     """Drop the frames that an error, and all behind it, came through: their variables may hold secrets.
 
@@ -84,9 +93,12 @@ def without_frames(error: _E) -> _E:
 class DockerError(Exception):
     """The root: `except DockerError` catches whatever this library raises.
 
-    `message` says what happened. `operation` ("pull docker.io/library/alpine:3.20") and `endpoint`
-    ("unix:///var/run/docker.sock") say where, and are None for an error that no operation met.
+    `message` says what happened. `operation` ("pull docker.io/library/alpine:3.20"), `endpoint`
+    ("unix:///var/run/docker.sock") and `endpoint_source` ("DOCKER_HOST") say where, and who chose that; they are
+    None for an error that no operation met.
     """
+
+    endpoint_source: str | None = None
 
     def __init__(self, message: str, *, operation: str | None = None, endpoint: str | None = None) -> None:
         super().__init__(message)
@@ -101,7 +113,11 @@ class DockerError(Exception):
         return f"{text} ({where})" if where else text
 
     def _where(self) -> list[str]:
-        return [f"at {self.endpoint}"] if self.endpoint else []
+        if not self.endpoint:
+            return []
+        # What the caller gave, the caller knows.
+        chosen = self.endpoint_source if self.endpoint_source != "argument" else None
+        return [f"at {self.endpoint} from {chosen}" if chosen else f"at {self.endpoint}"]
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Errors cross process borders; the default, cls(*args), cannot carry keyword-only arguments.
@@ -247,12 +263,20 @@ class InvalidPlatformError(DockerError, ValueError):
     """Not a platform such as linux/amd64 or linux/arm64/v8."""
 
 
+class EncodeError(DockerError, ValueError):
+    """An argument that no request can carry: half of a surrogate pair, a document that is nested without end."""
+
+
 class ServiceClosedError(DockerError, RuntimeError):
     """The service was used after `aclose()`, or from another event loop than the one it was opened in."""
 
 
 class ConfigError(DockerError, ValueError):
     """The endpoint or a configuration file makes no sense."""
+
+
+class ContextNotFoundError(ConfigError):
+    """There is no docker context of that name."""
 
 
 class CredentialHelperError(ConfigError):
@@ -275,6 +299,9 @@ class CredentialHelperError(ConfigError):
         self.helper = helper
         self.exit_status = exit_status
 
+
+_MAX_LOOKED_AT = 2048
+"""Characters at each end of a message that tell its class: a registry's words are wrapped, but not for ever."""
 
 _BY_STATUS: dict[int, type[APIError]] = {
     400: InvalidParameterError,
@@ -348,6 +375,8 @@ _BY_TEXT: tuple[tuple[re.Pattern[str], type[APIError]], ...] = (
 
 def api_error_class(status: int | None, message: str) -> type[APIError]:
     """Choose the class for what the daemon said: by its status if that is telling, by its text if not."""
+    if len(message) > 2 * _MAX_LOOKED_AT:  # a frame may hold megabytes, and some of the patterns go back and forth
+        message = f"{message[:_MAX_LOOKED_AT]}\n{message[-_MAX_LOOKED_AT:]}"
     if cls := _class_by_text(_ALWAYS, message):
         return cls
     if status is not None and status in _BY_STATUS:

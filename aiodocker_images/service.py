@@ -13,7 +13,7 @@ import msgspec
 from ._build import Build
 from ._events import Events
 from ._images import Images
-from ._query import path_segment
+from ._query import encode_json, path_segment
 from ._registry import Registry
 from ._transfers import Transfers
 from ._transport import Call, Transport
@@ -21,7 +21,7 @@ from .api_version import MINIMUM, APIVersion
 from .credentials import Keychain
 from .dockerkeychain import DockerKeychain
 from .endpoint import Endpoint
-from .errors import InvalidReferenceError, UnsupportedAPIVersionError
+from .errors import ConfigError, InvalidReferenceError, UnsupportedAPIVersionError
 from .models import EngineVersion, Ping
 
 __all__ = ["ImageService"]
@@ -36,16 +36,16 @@ _VERSION: Final = msgspec.json.Decoder(EngineVersion)
 class ImageService(Transfers, Images, Registry, Build, Events):
     """Everything that can be done to images through one Docker Engine.
 
-    `endpoint` is an absolute path, a URL (`unix://…`, `tcp://host:port`) or an `Endpoint`; by default
-    `DOCKER_HOST`, or else the first default socket that exists. `api_version` ("1.43") is spoken as it is; by
-    default it is negotiated with the daemon. `keychain` finds credentials where a call brings none, by default
-    those of the docker CLI (`DockerKeychain`); with `StaticKeychain({})` calls go anonymously.
-    `max_connections` bounds the streams that are open at once; control calls never queue. `idle_timeout`
-    seconds without a byte in either direction raise `StreamStalledError`, by default never;
-    `connect_timeout` bounds the connecting, None for not at all.
+    `endpoint` is an absolute path, a URL (`unix://…`, `tcp://host:port`, `https://…`, `ssh://user@host`) or an
+    `Endpoint`; by default it is chosen as the docker CLI does, see `Endpoint.resolve`. `api_version` ("1.43"), or
+    `DOCKER_API_VERSION`, is spoken as it is; by default it is negotiated with the daemon. `keychain` finds
+    credentials where a call brings none, by default those of the docker CLI (`DockerKeychain`); with
+    `StaticKeychain({})` calls go anonymously. `max_connections` bounds the streams that are open at once; control
+    calls never queue. `idle_timeout` seconds without a byte in either direction raise `StreamStalledError`, by
+    default never; `connect_timeout` bounds the connecting, None for not at all.
 
     Making one needs no event loop and does no I/O. It belongs to the loop that it is first used in. Raises
-    `ConfigError` for an endpoint that makes no sense.
+    `ConfigError` for an endpoint or a version that makes no sense.
     """
 
     def __init__(
@@ -63,12 +63,9 @@ class ImageService(Transfers, Images, Registry, Build, Events):
         for name, seconds in (("idle_timeout", idle_timeout), ("connect_timeout", connect_timeout)):
             if seconds is not None and seconds <= 0:
                 raise ValueError(f"{name} must be more than 0 seconds, or None for no limit, not {seconds}")
-        version = None if api_version is None else APIVersion.parse(api_version)
-        if version is not None and version < MINIMUM:
-            raise UnsupportedAPIVersionError("this client", required=f"{MINIMUM} or newer", actual=str(version))
         transport = Transport(
             None if endpoint is None else Endpoint.resolve(endpoint),
-            api_version=version,
+            api_version=_pinned(api_version),
             max_connections=max_connections,
             idle_timeout=idle_timeout,
             connect_timeout=connect_timeout,
@@ -108,7 +105,8 @@ class ImageService(Transfers, Images, Registry, Build, Events):
         Raises `InvalidReferenceError` for a path that is no plain path, and every other `DockerError`.
         Any endpoint whose answer is read whole.
         """
-        if not (method.isascii() and method.isalpha()):
+        # The target of a CONNECT is a host and not a path.
+        if not (method.isascii() and method.isalpha()) or method.upper() == "CONNECT":
             raise ValueError(f"{method[:80]!r} is no HTTP method")
         if not _PATH.fullmatch(path) or {".", ".."} & set(path.split("/")):
             raise InvalidReferenceError(f"{path[:80]!r} is no path of the Engine API such as /images/json")
@@ -117,7 +115,7 @@ class ImageService(Transfers, Images, Registry, Build, Events):
             method=method,
             path=path_segment(path),
             query=tuple(query),
-            document=None if document is None else msgspec.json.encode(document),
+            document=None if document is None else encode_json(document),
         )
         body = await self._transport.fetch_bytes(call)
         try:
@@ -144,3 +142,18 @@ class ImageService(Transfers, Images, Registry, Build, Events):
 
     def __repr__(self) -> str:
         return f"ImageService({str(self.endpoint)!r})"
+
+
+def _pinned(given: str | None) -> APIVersion | None:
+    """Return the version that the caller or the environment insists on; None to negotiate."""
+    text = given if given is not None else os.environ.get("DOCKER_API_VERSION") or None
+    if text is None:
+        return None
+    source = "" if given is not None else " (from DOCKER_API_VERSION)"
+    try:
+        version = APIVersion.parse(text)
+    except ConfigError as error:
+        raise ConfigError(f"{error}{source}") from None
+    if version < MINIMUM:
+        raise UnsupportedAPIVersionError(f"this client{source}", required=f"{MINIMUM} or newer", actual=str(version))
+    return version

@@ -11,9 +11,12 @@ from .packages import unpacked
 DEFAULT = "docker20"
 USE_ANOTHER_ENGINE = "To use an Engine that runs: DOCKER_HOST=unix:///var/run/docker.sock make demo"
 USE_ANOTHER_REGISTRY = "To use a registry that runs, set REGISTRY, as in: REGISTRY=127.0.0.1:5000 make demo"
+INSTALL = "For the tests that need no Engine, type: make unit"
 
 # xz-utils: dockerd calls xz for layers. usr-is-merged: apt's other choice brings perl.
 DOCKER_PACKAGES = ("docker.io", "xz-utils", "usr-is-merged")
+# dash and coreutils: sh and what it calls, which every machine has and so none depends on.
+SSH_PACKAGES = ("openssh-server", "dash", "coreutils", "usr-is-merged")
 DOCKER_CONFIG: Mapping[str, object] = {
     "data-root": "/state/data",
     "hosts": ["unix:///state/docker.sock"],
@@ -119,10 +122,25 @@ def busybox() -> Path:
     return _tools() / "bin/busybox"
 
 
+def docker_cli() -> Path:
+    """Return the path of the docker command line program of this machine's Debian release, which runs here."""
+    root = root_directory(ENGINES[DEFAULT])
+    if not (root / "usr/bin/docker").exists():  # from Debian 13 on it has a package of its own
+        root = unpacked("docker-cli", ("docker-cli",), INSTALL, whole=False)
+    return root / "usr/bin/docker"
+
+
+def ssh_root() -> Path:
+    """Return the root directory of the ssh server, which has the client too, and the programs of a small machine."""
+    return unpacked("openssh-server", SSH_PACKAGES, INSTALL, whole=True)
+
+
 def prepare(name: str) -> None:
-    """Download and unpack what the Engine `name` and a registry need, unless that was done before."""
+    """Download and unpack all that tests with the Engine `name` need, unless that was done before."""
     root_directory(ENGINES[name])
     _tools()
+    docker_cli()
+    ssh_root()
 
 
 def _tools() -> Path:

@@ -22,6 +22,11 @@ from pathlib import Path
 from .state import EngineError
 
 DEBIAN_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+# Podman looks for its home there; the ssh server needs a user of its own, and has one who is nobody to log in as.
+USERS = """root:x:0:0:root:/run:/bin/sh
+user:x:1000:1000::/tmp:/bin/sh
+sshd:x:100:65534::/run/sshd:/usr/sbin/nologin
+"""
 # What a mirror may call the release of this machine, besides its codename.
 RELEASE_ALIASES = frozenset({"oldstable", "stable", "testing", "unstable", "sid"})
 
@@ -33,9 +38,8 @@ def unpacked(name: str, packages: Sequence[str], remedy: str, *, suite: str | No
     if they cannot be had.
     """
     release = _release()
-    cache = Path(os.environ.get("ENGINES_CACHE") or Path(__file__).resolve().parents[1] / ".cache/engines")
-    cache /= f"{suite or release}-{platform.machine()}"
-    target = cache / name
+    target = unpacked_at(name, suite)
+    cache = target.parent
     if target.exists():
         return target
     problem = f"Cannot fetch {' and '.join(packages)}" + (f" of Debian {suite}" if suite else "")
@@ -65,6 +69,12 @@ def unpacked(name: str, packages: Sequence[str], remedy: str, *, suite: str | No
             content.rename(target)
             shutil.rmtree(partial)
     return target
+
+
+def unpacked_at(name: str, suite: str | None = None) -> Path:
+    """Return the directory that `unpacked` returns, whether or not it is there."""
+    cache = Path(os.environ.get("ENGINES_CACHE") or Path(__file__).resolve().parents[1] / ".cache/engines")
+    return cache / f"{suite or _release()}-{platform.machine()}" / name
 
 
 def _release() -> str:
@@ -137,11 +147,13 @@ def _download(
 
 def _lay_out(root: Path) -> None:
     """Make what the root directory of a daemon needs besides packages."""
-    for name in ("dev", "proc", "sys", "run", "tmp", "opt", "var", "state", "etc/docker", "etc/ssl/certs"):
+    for name in ("dev", "proc", "sys", "run", "tmp", "opt", "var", "state"):
+        (root / name).mkdir(parents=True)
+    for name in ("etc/docker", "etc/ssl/certs", "usr/local/bin"):
         (root / name).mkdir(parents=True)
     for name in ("etc/hosts", "etc/resolv.conf"):
         (root / name).touch()
-    (root / "etc/passwd").write_text("root:x:0:0:root:/run:/bin/sh\n")  # Podman looks for its home there
+    (root / "etc/passwd").write_text(USERS)
     for name in ("bin", "sbin", "lib", "lib64"):
         (root / "usr" / name).mkdir(parents=True)
         # A release whose packages fill only /usr needs these; one whose packages fill /lib replaces them.

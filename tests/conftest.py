@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import logging
 import os
+import socket
 import tempfile
-from collections.abc import AsyncGenerator, Generator
+import threading
+from collections.abc import AsyncGenerator, Callable, Generator
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
+import uvloop
 
 import engines
 from aiodocker_images import ImageService
 
 from .scripted import ScriptedDaemon
+from .tally import INJECTED, table
 
 T = TypeVar("T")
 
@@ -30,6 +36,21 @@ def engine_is(*names: str) -> bool:
 def by_engine(default: T, **others: T) -> T:
     """Return what is right for the Engine under test, where Engines differ: `by_engine(404, podman=500)`."""
     return next((others[name] for name in others if engine_is(name)), default)
+
+
+if os.environ.get("LOOP") == "uvloop":  # `make unit LOOP=uvloop`
+
+    def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+        """Run the tests in uvloop instead of asyncio's own loop."""
+        return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture(autouse=True)
+def nothing_reported_by_asyncio(caplog: pytest.LogCaptureFixture) -> Generator[None, None, None]:
+    """What asyncio can tell nobody but its log, such as an exception that nobody retrieved, fails the test."""
+    yield
+    reports = [each for each in caplog.get_records("call") if each.name == "asyncio" and each.levelno >= logging.ERROR]
+    assert [report.getMessage() for report in reports] == []
 
 
 # What of the environment says where Docker is and who we are there, but how the private Engine and registry are named.
@@ -77,12 +98,18 @@ class Leftovers:
     """What this process has open: compared before and after, they show a leak."""
 
     @staticmethod
-    def now() -> tuple[int, int]:
-        """Return the number of open file descriptors and of tasks."""
-        gc.collect()
-        return len(os.listdir("/proc/self/fd")), len(asyncio.all_tasks())  # noqa: PTH208 - one syscall
+    def now() -> tuple[int, int, int, int]:
+        """Return the number of open file descriptors, of tasks, of threads and of child processes.
 
-    async def settle(self, before: tuple[int, int], *, within: float = 5) -> None:
+        The threads of the loop's own pool are not counted: it keeps them for the next call.
+        """
+        gc.collect()
+        threads = [each for each in threading.enumerate() if not each.name.startswith(("asyncio_", "uvloop_"))]
+        children = [each.read_text().split() for each in Path("/proc/self/task").glob("*/children")]
+        descriptors = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - one syscall
+        return descriptors, len(asyncio.all_tasks()), len(threads), sum(map(len, children))
+
+    async def settle(self, before: tuple[int, int, int, int], *, within: float = 5) -> None:
         """Fail unless everything opened since `before` is closed soon: a cancelled task ends at its next step."""
         async with asyncio.timeout(within):
             while True:
@@ -122,6 +149,24 @@ def registry() -> str:
     return _started("REGISTRY")
 
 
+@pytest.fixture
+def snatched(monkeypatch: pytest.MonkeyPatch) -> Generator[list[str], None, None]:
+    """The first free port that is looked for is taken at once: its address, once there is one."""
+    create_server, taken, addresses = socket.create_server, contextlib.ExitStack(), list[str]()
+
+    @contextlib.contextmanager
+    def kept_open_once(address: tuple[str, int]) -> Generator[socket.socket, None, None]:
+        with create_server(address) as server:
+            if not addresses:
+                addresses.append("{}:{}".format(*server.getsockname()))
+                taken.enter_context(server.dup()).listen()
+            yield server
+
+    monkeypatch.setattr(socket, "create_server", kept_open_once)
+    with taken:
+        yield addresses
+
+
 def _started(variable: str) -> str:
     # A missing Engine fails: a skip would hide it. Nor is just any Engine good enough, for tests remove images.
     if "ENGINE" not in os.environ:
@@ -134,7 +179,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Note what this run came to, for the summary of the runs on all Engines."""
+    """Show how many faults were injected; note what this run came to, for the summary of the runs on all Engines."""
+    if injected := table(INJECTED):
+        terminalreporter.section("faults injected")
+        for line in injected:
+            terminalreporter.write_line(line)
     title, _, file_name = (config.getoption("--summary") or "").partition(":")
     if file_name:
         counts = {kind: len(terminalreporter.stats.get(kind, ())) for kind in ("passed", "failed", "error", "skipped")}

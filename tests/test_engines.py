@@ -1,18 +1,16 @@
 """The harness that starts private Engines and registries: what it starts works, and nothing of it stays."""
 
 import contextlib
-import http.client
 import io
 import json
 import os
 import platform
 import pty
 import signal
-import socket
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -23,6 +21,7 @@ from engines import packages, state
 from engines.__main__ import main
 
 from .conftest import by_engine, engine_is
+from .probes import ask, listens, traces
 
 ENGINES_RUN = (sys.executable, "-m", "engines", "run")
 BUSY = "exec sleep 60"
@@ -45,26 +44,6 @@ WAYS_OUT: list[tuple[str, str, bytes | signal.Signals | None, int]] = [
 ]
 
 
-class UnixConnection(http.client.HTTPConnection):
-    """HTTP to an Engine, by the standard library: the harness is tested without what it is a harness for."""
-
-    def __init__(self, engine: engines.Engine, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = engine.socket
-
-    def connect(self) -> None:
-        """Connect to the socket of the Engine."""
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
-
-
-def ask(engine: engines.Engine, method: str, path: str, body: bytes = b"", timeout: float = 30) -> bytes:
-    with contextlib.closing(UnixConnection(engine, timeout)) as connection:
-        connection.request(method, path, body)
-        return connection.getresponse().read()
-
-
 def import_image(engine: engines.Engine, tag: str) -> None:
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
@@ -74,23 +53,6 @@ def import_image(engine: engines.Engine, tag: str) -> None:
 
 def tags(engine: engines.Engine) -> list[str]:
     return [tag for image in json.loads(ask(engine, "GET", "/images/json")) for tag in image["RepoTags"]]
-
-
-def listens(address: str) -> bool:
-    host, port = address.split(":")
-    with socket.socket() as connection:
-        return connection.connect_ex((host, int(port))) == 0
-
-
-def traces(directory: Path) -> list[str]:
-    """Return the processes and mounts of a state directory, and itself if it exists."""
-    found = [str(directory)] if directory.exists() else []
-    for name in ("environ", "mountinfo"):
-        for file in Path("/proc").glob(f"[0-9]*/{name}"):
-            with contextlib.suppress(OSError):  # the process ended
-                if str(directory).encode() in file.read_bytes():
-                    found.append(str(file))
-    return found
 
 
 def read_until(descriptor: int, end: bytes) -> bytes:
@@ -202,23 +164,11 @@ def test_a_registry_keeps_its_address() -> None:
 
 
 @pytest.mark.once
-def test_a_registry_whose_port_is_snatched_takes_another(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_registry_whose_port_is_snatched_takes_another(snatched: list[str]) -> None:
     """A port that another process takes between the choice and the start is not the end."""
-    create_server, chosen = socket.create_server, list[socket.socket]()
-
-    @contextlib.contextmanager
-    def kept_open_once(address: tuple[str, int]) -> Generator[socket.socket]:
-        chosen.append(create_server(address))
-        yield chosen[-1]
-        if len(chosen) > 1:
-            chosen[-1].close()
-
-    monkeypatch.setattr(socket, "create_server", kept_open_once)
     with engines.Registry() as registry:
-        taken = chosen[0].getsockname()[1]
-        assert len(chosen) == 2
-        assert registry.address != f"127.0.0.1:{taken}"
-    chosen[0].close()
+        assert len(snatched) == 1
+        assert registry.address not in snatched
 
 
 def test_auto_starts_nothing_where_the_environment_names_both() -> None:

@@ -89,6 +89,9 @@ AIOHTTP: dict[str, Row] = {
     "ClientConnectorError": unreachable(lambda cls: cls(_KEY, _REFUSED)),
     "ClientConnectorDNSError": unreachable(lambda cls: cls(_KEY, socket.gaierror(socket.EAI_NONAME, "not known"))),
     "UnixClientConnectorError": unreachable(lambda cls: cls("/nowhere/docker.sock", _KEY, _REFUSED)),
+    "ClientSSLError": unreachable(lambda cls: cls(_KEY, ssl.SSLError(1, "what happened"))),
+    "ClientConnectorSSLError": unreachable(lambda cls: cls(_KEY, ssl.SSLError(1, "what happened"))),
+    "ClientConnectorCertificateError": unreachable(lambda cls: cls(_KEY, ssl.CertificateError(1, "what happened"))),
     # The head of an answer could not be read.
     "ClientResponseError": no_http(lambda cls: cls(_INFO, (), status=400, message="Expected HTTP/")),
     "InvalidURL": no_address(),
@@ -121,10 +124,7 @@ EXCLUDED = {
     "NonHttpUrlRedirectClientError": "redirects are not followed",
     "ClientHttpProxyError": "no proxy is used",
     "ClientProxyConnectionError": "no proxy is used",
-    "ServerFingerprintMismatch": "no TLS is spoken",
-    "ClientSSLError": "no TLS is spoken",
-    "ClientConnectorSSLError": "no TLS is spoken",
-    "ClientConnectorCertificateError": "no TLS is spoken",
+    "ServerFingerprintMismatch": "certificates are verified, not fingerprints",
 }
 
 DEFINED: dict[str, type[Exception]] = {
@@ -194,7 +194,7 @@ MESSAGES: list[tuple[Exception, Endpoint, bool, str]] = [
         aiohttp.ConnectionTimeoutError(),
         Endpoint("tcp://127.0.0.1", "DOCKER_HOST"),
         False,
-        "cannot connect (endpoint from DOCKER_HOST): no connection within 10.0 s",
+        "cannot connect: no connection within 10.0 s",
     ),
     (
         aiohttp.ServerDisconnectedError(),
@@ -213,7 +213,7 @@ MESSAGES: list[tuple[Exception, Endpoint, bool, str]] = [
         aiohttp.ClientResponseError(_INFO, (), status=400, message="Expected HTTP/"),
         Endpoint("unix:///nowhere/docker.sock", "default socket"),
         False,
-        "what answers there (endpoint from default socket) does not speak HTTP: Expected HTTP/",
+        "what answers there does not speak HTTP: Expected HTTP/",
     ),
     (aiohttp.InvalidURL("http://x y"), SOCKET, False, "not an address: http://x y"),
     (aiohttp.ClientConnectorError(_KEY, _REFUSED), TCP, False, "cannot connect: Cannot connect to host docker:2375"),
@@ -363,6 +363,31 @@ def test_a_page_in_place_of_a_message_is_cut(body: bytes) -> None:
     _, message = read_error(500, None, body)
     assert len(message) == MAX_PLAIN_TEXT + 1
     assert message.endswith("…")
+
+
+@pytest.mark.parametrize(
+    "piece", [b"<", b"< ", b"<style ", b"<style>", b"<script></script ", b"</style", b"<a <b "], ids=repr
+)
+def test_a_page_of_beginnings_is_read_within_the_timeout_of_a_test(piece: bytes) -> None:
+    """Of linear cost: the limit of a body hides a quadratic one, but sixteen times as much does not."""
+    _, message = read_error(500, "Internal Server Error", b"<" + piece * ((1 << 20) // len(piece)))
+    assert message
+
+
+def test_a_style_that_has_no_end_hides_only_what_is_behind_it() -> None:
+    assert read_error(502, None, b"<h1>Bad Gateway</h1><style>h1 {x}")[1] == "Bad Gateway"
+
+
+def test_a_reason_that_is_no_text_becomes_one() -> None:
+    assert read_error(500, "gr\udcf6\udcdfer", b"")[1] == "gr\ufffd\ufffder"
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_of_all_that_aiohttp_quotes_only_the_beginning_is_told(*, answered: bool) -> None:
+    error = http_exceptions.BadHttpMessage("Expected HTTP/:\n\n  " + "x" * 100_000)
+    message = str(translated(error, answered=answered))
+    assert "Expected HTTP/: xxx" in message
+    assert len(message) < 400
 
 
 DOCUMENT = st.recursive(

@@ -490,6 +490,37 @@ async def test_save_to_a_file_sends_what_its_stream_sends(wire: Wire, tmp_path: 
     assert one == other
 
 
+# As with the docker CLI: what makes an image takes the variable, what names one does not.
+BY_DEFAULT: dict[str, tuple[Call, bytes, str | None]] = {
+    "pull": (lambda images: images.pull("a:1"), PULLED, "linux/arm64"),
+    "pull of another": (lambda images: images.pull("a:1", platform="linux/amd64"), PULLED, "linux/amd64"),
+    "import": (lambda images: images.import_image(TAR), IMPORTED, "linux/arm64"),
+    "build": (lambda images: images.build(TAR), b'{"stream":"Successfully built 0123456789ab\\n"}', "linux/arm64"),
+    "push": (lambda images: images.push("localhost:5000/x:1"), PUSHED, None),
+    "load": (lambda images: images.load(TAR), b'{"stream":"Loaded image: x"}', None),
+    "inspect": (lambda images: images.inspect("a:1"), b"{}", None),
+}
+
+
+@pytest.mark.parametrize(("call", "body", "platform"), BY_DEFAULT.values(), ids=BY_DEFAULT)
+async def test_the_default_platform_of_the_environment_is_honoured(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch, call: Call, body: bytes, platform: str | None
+) -> None:
+    monkeypatch.setenv("DOCKER_DEFAULT_PLATFORM", "linux/arm64")
+    wire.body = body
+    async with ImageService(NOWHERE, api_version=NEWEST) as images:
+        await call(images)
+    assert dict(wire.only.query).get("platform") == platform
+
+
+async def test_a_default_platform_that_is_none_is_refused_by_name(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_DEFAULT_PLATFORM", "arm")
+    async with ImageService(NOWHERE, api_version=NEWEST) as images:
+        with pytest.raises(InvalidPlatformError, match=r"'arm' is not a platform .* \(from DOCKER_DEFAULT_PLATFORM\)$"):
+            await images.pull("a:1")
+    assert wire.sent == []
+
+
 @pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1:2375", "tcp://[::1]:80", "http://docker.example"])
 async def test_a_request_goes_to_the_endpoint(wire: Wire, endpoint: str) -> None:
     wire.body = NO_IMAGES

@@ -1,0 +1,99 @@
+"""How an endpoint is connected to: aiohttp's connectors, and what stands behind them, TLS or an ssh tunnel."""
+
+from __future__ import annotations
+
+import os
+import ssl
+
+import aiohttp
+
+from ._dockerconfig import http_headers
+from ._ssh import SSHTunnel
+from ._threads import in_thread
+from ._tls import client_context
+from .endpoint import Endpoint
+from .errors import ConfigError, DaemonUnreachableError
+
+__all__ = ["Link"]
+
+
+class Link:
+    """What stands between a service and its Engine. `open()` it before each request, and close it at the end.
+
+    `endpoint` is chosen at the first need, unless it is given.
+    """
+
+    def __init__(self, endpoint: Endpoint | None, *, connect_timeout: float | None) -> None:
+        self._endpoint = endpoint
+        self._connect_timeout = connect_timeout
+        self.headers: dict[str, str] | None = None  # that the user's configuration adds to every request
+        self._tls: ssl.SSLContext | None = None
+        self._tunnel: SSHTunnel | None = None
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where requests go. Raises `ConfigError`."""
+        if self._endpoint is None:
+            self._endpoint = Endpoint.resolve()
+        return self._endpoint
+
+    @property
+    def remark(self) -> str:
+        """What ssh says of a connection that failed; empty without a tunnel."""
+        return self._tunnel.said if self._tunnel is not None else ""
+
+    async def open(self) -> None:
+        """Make the endpoint connectable, off the loop: choose it, read what there is to read, dial its tunnel."""
+        if self._endpoint is None:
+            self._endpoint = await in_thread(Endpoint.resolve)
+        if self.headers is None:
+            self.headers = await in_thread(http_headers, os.environ)
+        endpoint = self._endpoint
+        if endpoint.tls is not None and self._tls is None:
+            self._tls = await in_thread(client_context, endpoint.tls, endpoint.source)
+        if endpoint.scheme == "ssh":
+            if self._tunnel is None:
+                self._tunnel = SSHTunnel(endpoint.ssh_target)
+            await self._tunnel.open(self._connect_timeout)
+
+    def connector(self, *, shared: bool) -> aiohttp.BaseConnector:
+        """Make a connector; `shared` keeps connections for the next request."""
+        endpoint = self.endpoint
+        # limit=0: aiohttp's own default of 100 would queue control calls behind streams.
+        if endpoint.scheme == "unix":
+            return aiohttp.UnixConnector(endpoint.socket_path, limit=0, force_close=not shared)
+        if self._tunnel is not None:
+            return aiohttp.UnixConnector(self._tunnel.socket_path, limit=0, force_close=not shared)
+        if endpoint.scheme == "npipe":
+            try:
+                return aiohttp.NamedPipeConnector(endpoint.pipe_path, limit=0, force_close=not shared)
+            except (RuntimeError, AttributeError) as error:
+                raise ConfigError(f"{endpoint} (from {endpoint.source}) needs Windows, and its default loop") from error
+        return aiohttp.TCPConnector(limit=0, force_close=not shared, ssl=self._tls or True)
+
+    @property
+    def middlewares(self) -> tuple[aiohttp.ClientMiddlewareType, ...]:
+        """What a session is to do beside sending requests."""
+        return (self._redialling,) if self._tunnel is not None else ()
+
+    async def _redialling(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        """Dial the tunnel again if it turns out to have broken; nothing of the request was sent then."""
+        try:
+            return await handler(request)
+        except aiohttp.ClientConnectorError:
+            if self._tunnel is None:
+                raise
+            try:
+                await self._tunnel.reopen(self._connect_timeout)
+            except DaemonUnreachableError:
+                pass  # the first error is raised, with what ssh has said by now
+            else:
+                return await handler(request)
+            raise
+
+    async def aclose(self) -> None:
+        """End the tunnel. Again is harmless."""
+        if self._tunnel is not None:
+            await self._tunnel.aclose()
