@@ -9,14 +9,14 @@ import signal
 import stat
 import subprocess
 import threading
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
 from ._threads import outlast
 
-__all__ = ["MAX_INPUT", "Ended", "ProgramError", "find_program", "run_program"]
+__all__ = ["MAX_INPUT", "Ended", "Program", "ProgramError", "find_program", "run_program"]
 
 MAX_INPUT: Final = 512
 """Bytes of input: what any pipe takes at once (POSIX), so that nobody waits for the program to read it."""
@@ -77,83 +77,120 @@ async def run_program(
     """
     if len(stdin) > MAX_INPUT:
         raise ProgramError(f"takes no more than {MAX_INPUT} bytes of input")
-    try:
-        program = _Program(command, environ, stdin, max_output)
-    except (OSError, ValueError, RuntimeError) as error:  # of the last kind is that there can be no more threads
-        raise ProgramError(f"cannot be run: {getattr(error, 'strerror', None) or error}") from error
+    collected = _Collected(max_output)
+    with _holding(stdin) as readable:
+        program = Program(command, environ=environ, stdin=readable, heard=collected.hear)
+    collected.program = program
     try:
         async with asyncio.timeout(time_limit):
-            await program.done.wait()
-            # The pipes end when the last who could write to them ends; in other sessions that may be never.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(DRAIN_TIMEOUT):
-                    await program.drained.wait()
+            await program.finished()
     except TimeoutError:
         failure = f"did not end within {time_limit:g} seconds"
     else:
-        if program.status is not None and not program.overflown:
-            return Ended(program.status, bytes(program.output), bytes(program.errors))
+        if program.status is not None and not collected.overflown:
+            return Ended(program.status, bytes(collected.output), bytes(collected.errors))
         failure = f"wrote more than {max_output} bytes"
     finally:
         await outlast(program.end())
     raise ProgramError(failure)
 
 
-class _Program:
-    """A program that runs, from its start to its end; `done` when it has ended or has written too much.
+class _Collected:
+    """What a program writes, up to a limit; what writes more is not waited for."""
+
+    def __init__(self, limit: int) -> None:
+        self.output = bytearray()
+        self.errors = bytearray()
+        self.overflown = False
+        self.program: Program | None = None
+        self._limit = limit
+
+    def hear(self, data: bytes, errors: bool) -> None:
+        if len(self.output) + len(self.errors) + len(data) <= self._limit:
+            (self.errors if errors else self.output).extend(data)
+            return
+        self.overflown = True
+        if self.program is not None:
+            self.program.stop_listening()
+            self.program.ended.set()
+
+
+class Program:
+    """A program that runs, from its start to `end()`. It gets no terminal, but a session of its own.
+
+    `heard` is called with what it writes, nothing at the end of it, and whether that are errors. `ended` is set when
+    the program has ended, with `status`; `drained` when nobody can write any more. Raises `ProgramError` if it
+    cannot be started.
 
     Not asyncio's own: that hangs if the loop cancels all its tasks while a program is started, and it takes note
     of the end of one only when its id may be another's already.
     """
 
-    def __init__(self, command: Sequence[str], environ: Mapping[str, str], stdin: bytes, limit: int) -> None:
-        self.output = bytearray()
-        self.errors = bytearray()
-        self.overflown = False
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        environ: Mapping[str, str],
+        stdin: int,
+        heard: Callable[[bytes, bool], None],
+        directory: str | None = None,
+    ) -> None:
         self.status: int | None = None
-        self.done = asyncio.Event()
+        self.ended = asyncio.Event()
         self.drained = asyncio.Event()
-        self._limit = limit
+        self._heard = heard
         self._loop = asyncio.get_running_loop()
         # A future, and no task: whoever cancels all the tasks of a loop does not cancel this.
         self._gone: asyncio.Future[None] = self._loop.create_future()
-        with _holding(stdin) as readable:
+        self._open: set[IO[bytes]] = set()
+        try:
             self._process = subprocess.Popen(  # noqa: S603 - without a shell
                 command,
-                stdin=readable,
+                stdin=stdin,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 bufsize=0,
+                cwd=directory,
                 env=environ,
                 start_new_session=True,
             )
-        self._open: dict[IO[bytes], bytearray] = {}
-        try:
             self._watch(command[0])
+        except (OSError, ValueError, RuntimeError) as error:  # of the last kind is that there can be no more threads
+            raise ProgramError(f"cannot be run: {getattr(error, 'strerror', None) or error}") from error
+
+    def __repr__(self) -> str:
+        return f"Program(status={self.status})"
+
+    def _watch(self, name: str) -> None:
+        try:
+            for pipe, errors in ((self._process.stdout, False), (self._process.stderr, True)):
+                if pipe is not None:  # as both are
+                    self._open.add(pipe)
+                    os.set_blocking(pipe.fileno(), False)
+                    self._loop.add_reader(pipe.fileno(), self._read, pipe, errors)
+            threading.Thread(target=self._wait, name=f"wait for {name}", daemon=True).start()
         except BaseException:
-            for pipe in (self._process.stdout, self._process.stderr):
-                if pipe is not None:
-                    self._loop.remove_reader(pipe.fileno())
-                    pipe.close()
+            self.stop_listening()
             self._kill()
             self._process.wait()
             raise
 
-    def __repr__(self) -> str:
-        return f"_Program(status={self.status})"
+    async def finished(self) -> None:
+        """Wait until it has ended, and all that it wrote was heard."""
+        await self.ended.wait()
+        # The pipes end when the last who could write to them ends; in other sessions that may be never.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_TIMEOUT):
+                await self.drained.wait()
 
-    def _watch(self, name: str) -> None:
-        for pipe, collected in ((self._process.stdout, self.output), (self._process.stderr, self.errors)):
-            if pipe is not None:  # as both are
-                self._open[pipe] = collected
-                os.set_blocking(pipe.fileno(), False)
-                self._loop.add_reader(pipe.fileno(), self._read, pipe)
-        threading.Thread(target=self._wait, name=f"wait for {name}", daemon=True).start()
+    def stop_listening(self) -> None:
+        """Read no more of what the program writes."""
+        for pipe in tuple(self._open):
+            self._close(pipe)
 
     def end(self) -> asyncio.Future[None]:
         """Kill what is left of the program; the result is there when nothing is."""
-        for pipe in tuple(self._open):
-            self._close(pipe)
+        self.stop_listening()
         if self.status is None:
             self._kill()
             timer = self._loop.call_later(REAP_TIMEOUT, self._let_go)
@@ -162,23 +199,17 @@ class _Program:
             self._let_go()
         return self._gone
 
-    def _read(self, pipe: IO[bytes]) -> None:
+    def _read(self, pipe: IO[bytes], errors: bool) -> None:
         try:
             data = os.read(pipe.fileno(), _READ_SIZE)
         except BlockingIOError:
             return
         if not data:
             self._close(pipe)
-        elif len(self.output) + len(self.errors) + len(data) > self._limit:
-            self.overflown = True
-            self.done.set()
-            for each in tuple(self._open):
-                self._close(each)
-        else:
-            self._open[pipe] += data
+        self._heard(data, errors)
 
     def _close(self, pipe: IO[bytes]) -> None:
-        del self._open[pipe]
+        self._open.discard(pipe)
         self._loop.remove_reader(pipe.fileno())
         pipe.close()
         if not self._open:
@@ -199,7 +230,7 @@ class _Program:
     def _ended(self) -> None:
         self._kill()  # what it has left
         self.status = self._process.wait()
-        self.done.set()
+        self.ended.set()
         if not self._open:
             self._let_go()
 
