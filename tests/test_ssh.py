@@ -220,7 +220,7 @@ async def test_closing_the_service_while_ssh_connects_ends_both(ssh: FakeSSH, le
 
 
 _CARELESS = """
-import asyncio
+import asyncio, os
 from aiodocker_images import ImageService
 
 async def main(steps):
@@ -228,6 +228,8 @@ async def main(steps):
     for _ in range(steps):
         await asyncio.sleep(0)
     await asyncio.sleep(0.002 * max(0, steps - 20))
+    while steps == 39 and not os.path.exists({calls!r}):
+        await asyncio.sleep(0.005)
 
 for steps in range(40):
     asyncio.run(main(steps))
@@ -238,7 +240,7 @@ for steps in range(40):
 async def test_a_loop_that_ends_while_ssh_starts_ends_at_once(ssh: FakeSSH) -> None:
     """asyncio.run cancels every task, at whatever step; asyncio's own subprocesses then hang."""
     ssh.behave("is silent")
-    script = _CARELESS.format(endpoint=REMOTE)
+    script = _CARELESS.format(endpoint=REMOTE, calls=str(ssh.directory / "calls"))
     owner = await asyncio.create_subprocess_exec(sys.executable, "-c", script, stdout=subprocess.PIPE)
     async with asyncio.timeout(30):
         output, _ = await owner.communicate()
