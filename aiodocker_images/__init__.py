@@ -40,8 +40,13 @@ from .buildkit import (
 )
 from .credentials import (
     Keychain,
+    ListingKeychain,
+    MultiKeychain,
     RegistryAuth,
     StaticKeychain,
+)
+from .dockerkeychain import (
+    DockerKeychain,
 )
 from .endpoint import (
     Endpoint,
@@ -55,8 +60,10 @@ from .errors import (
     ConfigError,
     ConflictError,
     ContextNotFoundError,
+    CredentialHelperError,
     DaemonUnreachableError,
     DockerError,
+    EncodeError,
     ForbiddenError,
     FrameDecodeError,
     InvalidParameterError,
@@ -152,10 +159,13 @@ __all__ = [
     "ConfigError",
     "ConflictError",
     "ContextNotFoundError",
+    "CredentialHelperError",
     "DaemonUnreachableError",
     "Descriptor",
     "DistributionInspect",
     "DockerError",
+    "DockerKeychain",
+    "EncodeError",
     "Endpoint",
     "EngineComponent",
     "EnginePlatform",
@@ -184,10 +194,12 @@ __all__ = [
     "InvalidReferenceError",
     "Keychain",
     "LayerProgress",
+    "ListingKeychain",
     "LoadResult",
     "LoginResult",
     "ManifestSize",
     "Moment",
+    "MultiKeychain",
     "NoSpaceError",
     "NotFoundError",
     "OnFrame",

@@ -11,8 +11,7 @@ import aiohttp
 from aiohttp.abc import AbstractStreamWriter
 
 from ._archive import ArchiveUpload
-from ._connection import retrieve
-from ._threads import outlast
+from ._threads import outlast, retrieve
 from .errors import StreamStalledError
 
 __all__ = ["Body"]

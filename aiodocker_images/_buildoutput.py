@@ -23,6 +23,12 @@ MAX_STEP_LINES: Final = 20
 MAX_STEP_OUTPUT: Final = 16 << 10
 """Characters of a step's output that are remembered for that."""
 
+MAX_STEPS: Final = 4096
+"""Steps of BuildKit's that are remembered; the oldest is forgotten first."""
+
+MAX_STEP_NAME: Final = 4096
+"""Characters of a step's name and error that are remembered."""
+
 # Docker's "Step 2/3 : RUN …", Podman's "STEP 2/3: RUN …", there with the stage in front if there are several.
 _STEP: Final = re.compile(r"(?:\[\d+/\d+\] )?step \d+/\d+ ?: ", re.IGNORECASE)
 
@@ -87,18 +93,21 @@ class StepOutput:
         text = ""
         if not step.number and (report.started is not None or report.error):
             self._begun += 1
-            step.number, step.name = f"#{self._begun}", report.name
+            step.number, step.name = f"#{self._begun}", report.name[:MAX_STEP_NAME]
             text = f"{step.number} {step.name}\n"
         if report.cached and not step.cached:
             step.cached = True
             text += f"{step.number} CACHED\n"
         if report.error and not step.error:
-            step.error = report.error
-            self._failed.append(step)
+            step.error = report.error[:MAX_STEP_NAME]
+            if len(self._failed) < MAX_STEP_LINES:
+                self._failed.append(step)
             text += f"{step.number} ERROR: {report.error}\n"
         return text
 
     def _step(self, digest: str) -> _Step:
+        if digest not in self._steps and len(self._steps) >= MAX_STEPS:
+            del self._steps[next(iter(self._steps))]
         return self._steps.setdefault(digest, _Step())
 
 

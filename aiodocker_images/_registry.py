@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 from typing import Final
 
 import msgspec
@@ -10,10 +11,10 @@ from msgspec import field
 
 from ._model import Nullable
 from ._operation import Operator
-from ._query import Filters, Query, encode_filters, path_segment
+from ._query import Filters, Query, encode_filters, encode_json, path_segment
 from ._transport import Call
 from .credentials import RegistryAuth, auth_document
-from .errors import InvalidReferenceError
+from .errors import InvalidReferenceError, named
 from .models import DistributionInspect, LoginResult, SearchResult
 from .reference import DOCKER_HUB, Reference
 
@@ -69,8 +70,10 @@ class Registry(Operator):
             query += (("limit", str(limit)),)
         if filters:
             query += (("filters", encode_filters(filters)),)
-        call = Call(operation=f"search {term}", method="GET", path="/images/search", query=query)
-        found = await self._transport.fetch(await self._authorized(call, _registry_of(term), auth), _FOUND)
+        call = Call(operation=f"search {named(term)}", method="GET", path="/images/search", query=query)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._transport.located(call))
+            found = await self._transport.fetch(await self._authorized(call, _registry_of(term), auth, stack), _FOUND)
         return [each.result() for each in found]
 
     async def inspect_distribution(
@@ -91,21 +94,23 @@ class Registry(Operator):
             method="GET",
             path=f"/distribution/{path_segment(str(image))}/json",
         )
-        return await self._transport.fetch(await self._authorized(call, image.domain, auth), _DISTRIBUTION)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._transport.located(call))
+            return await self._transport.fetch(await self._authorized(call, image.domain, auth, stack), _DISTRIBUTION)
 
     async def login(self, auth: RegistryAuth) -> LoginResult:
         """Let the Engine check credentials with the registry that `auth.server_address` names, or Docker Hub.
 
         Nothing is stored, neither here nor in the Engine: give `auth` to the operations, or a keychain to the
-        service.
+        service, or let `docker login` store it, where `DockerKeychain` finds it.
 
         Raises `UnauthorizedError` and every other `DockerError`. POST /auth (API 1.41).
         """
         call = Call(
-            operation=f"login {auth.server_address or DOCKER_HUB}",
+            operation=f"login {named(auth.server_address or DOCKER_HUB)}",
             method="POST",
             path="/auth",
-            document=msgspec.json.encode(auth_document(auth, DOCKER_HUB)),
+            document=encode_json(auth_document(auth, DOCKER_HUB)),
         )
         body = await self._transport.fetch_bytes(call)
         return self._transport.decode(call, body or b"{}", _LOGIN)  # 204 No Content is a success as well

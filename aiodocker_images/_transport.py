@@ -23,10 +23,10 @@ from yarl import URL
 from . import _failures
 from ._archive import ArchiveUpload
 from ._body import Body
-from ._connection import end_with_connection, retrieve
 from ._connector import Link
-from ._query import Query
-from ._threads import outlast
+from ._guard import GuardedResponse
+from ._query import Query, check_query
+from ._threads import outlast, retrieve
 from ._version import __version__
 from .api_version import APIVersion, negotiated, require
 from .endpoint import Endpoint
@@ -39,6 +39,7 @@ from .errors import (
     ServiceClosedError,
     StreamInterruptedError,
     api_error_class,
+    without_frames,
 )
 from .models import Ping
 
@@ -47,8 +48,14 @@ T = TypeVar("T")
 MAX_ANSWER: Final = 256 << 20
 """Bytes of an answer that is read whole; a list of 100,000 images is about 60 MiB."""
 
+MAX_OBJECTS: Final = 4_000_000
+"""JSON objects and arrays in such an answer: two bytes make one, and each takes hundreds when it is decoded."""
+
 MAX_ERROR_BODY: Final = 64 << 10
 """Bytes that are read of the body of an error answer; a message is far shorter."""
+
+MAX_ERROR_SECONDS: Final = 10.0
+"""Seconds that the body of an error answer may take: the error is known, and its words come with it."""
 
 FRAME_BUFFER: Final = 64 << 10
 ARCHIVE_BUFFER: Final = 1 << 20
@@ -71,6 +78,9 @@ class Call:
     parameters: tuple[str, ...] = ()
     buffer: int = FRAME_BUFFER
     document: bytes | None = field(default=None, repr=False)  # a JSON body; may carry credentials
+
+    def __post_init__(self) -> None:
+        check_query(self.query)
 
     @property
     def verb(self) -> str:
@@ -107,8 +117,8 @@ class Live:
         except Exception as error:  # noqa: BLE001 - translated, or raised as it is
             failure = self._failure(error, answered=False)
         else:
-            end_with_connection(response)
-            if response.status >= 300:
+            # Nothing is asked that 1xx or 3xx would answer: no upgrade, no condition, and no redirect is followed.
+            if not 200 <= response.status < 300:
                 failure = self._transport.refusal(self._call, response, await self._error_body(response))
         if failure is not None:
             raise failure
@@ -154,10 +164,11 @@ class Live:
     @staticmethod
     async def _error_body(response: aiohttp.ClientResponse) -> bytes:
         body = bytearray()
-        # A cut in the middle of an error message leaves what there is of it.
+        # A cut in the middle of an error message leaves what there is of it, and so does an end that never comes.
         with contextlib.suppress(aiohttp.ClientError, OSError):
-            while len(body) < MAX_ERROR_BODY and (data := await response.content.readany()):
-                body += data
+            async with asyncio.timeout(MAX_ERROR_SECONDS):
+                while len(body) < MAX_ERROR_BODY and (data := await response.content.readany()):
+                    body += data
         return bytes(body[:MAX_ERROR_BODY])
 
 
@@ -238,6 +249,9 @@ class Transport:
                     body += chunk
                     if len(body) > MAX_ANSWER:
                         raise FrameDecodeError(f"the answer is longer than {MAX_ANSWER >> 20} MiB")
+            # Braces in texts count as well: there are few.
+            if body.count(b"{") + body.count(b"[") > MAX_OBJECTS:
+                raise FrameDecodeError(f"the answer has more than {MAX_OBJECTS} objects and arrays")
             return bytes(body)
 
     def open(
@@ -279,12 +293,12 @@ class Transport:
             # A daemon in trouble answers with status 500, and with these headers all the same.
             if version := headers.get("Api-Version"):
                 return Ping(
-                    api_version=version,
-                    os_type=headers.get("Ostype", ""),
+                    api_version=_failures.whole_text(version),
+                    os_type=_failures.whole_text(headers.get("Ostype", "")),
                     experimental=headers.get("Docker-Experimental", "").lower() == "true",
-                    builder_version=headers.get("Builder-Version", ""),
-                    swarm=headers.get("Swarm", ""),
-                    server=headers.get("Server", ""),
+                    builder_version=_failures.whole_text(headers.get("Builder-Version", "")),
+                    swarm=_failures.whole_text(headers.get("Swarm", "")),
+                    server=_failures.whole_text(headers.get("Server", "")),
                 )
         raise DaemonUnreachableError(
             f"what answers there is no Docker Engine: status {response.status} and no Api-Version header"
@@ -325,8 +339,10 @@ class Transport:
             )
         if ours is None:
             raise error
-        # The repr of aiohttp's ClientResponseError has the request's headers, credentials and all.
-        ours.__cause__ = error.__cause__ if isinstance(error, aiohttp.ClientResponseError) else error
+        # The repr of aiohttp's ClientResponseError has the request's headers, credentials and all, and so have the
+        # variables of aiohttp's frames.
+        cause = error.__cause__ if isinstance(error, aiohttp.ClientResponseError) else error
+        ours.__cause__ = None if cause is None else without_frames(cause)
         if isinstance(ours, DaemonUnreachableError):
             self._version = self._pinned  # what comes up there next may be another daemon
         return ours
@@ -406,6 +422,7 @@ class Transport:
                 },
                 auto_decompress=False,
                 middlewares=self._link.middlewares,
+                response_class=GuardedResponse,
             )
         return self._sessions[shared]
 

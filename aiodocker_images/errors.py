@@ -19,9 +19,11 @@
     ├── UnsupportedAPIVersionError                raised before anything is sent
     ├── InvalidReferenceError(ValueError)         raised at the call, before anything is sent
     ├── InvalidPlatformError(ValueError)          likewise
+    ├── EncodeError(ValueError)                   likewise: an argument that no request can carry
     ├── ServiceClosedError(RuntimeError)          the service was used after `aclose()`
     └── ConfigError(ValueError)                   the endpoint or a configuration file makes no sense
-        └── ContextNotFoundError                  there is no docker context of that name
+        ├── ContextNotFoundError                  there is no docker context of that name
+        └── CredentialHelperError                 a credential helper failed
 
 The same class is raised whether the daemon reported a failure by status or in the middle of a stream.
 The original exception, where there is one, is `__cause__`.
@@ -30,7 +32,7 @@ The original exception, where there is one, is `__cause__`.
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, TypeVar
 
 __all__ = [
     "APIError",
@@ -39,8 +41,10 @@ __all__ = [
     "ConfigError",
     "ConflictError",
     "ContextNotFoundError",
+    "CredentialHelperError",
     "DaemonUnreachableError",
     "DockerError",
+    "EncodeError",
     "ForbiddenError",
     "FrameDecodeError",
     "InvalidParameterError",
@@ -58,6 +62,8 @@ __all__ = [
 ]
 
 
+_E = TypeVar("_E", bound=BaseException)
+
 _MAX_SHOWN = 80
 
 
@@ -65,6 +71,23 @@ def shown(text: str) -> str:
     """Return text from outside as a message takes it: quoted, escaped, and not for ever."""
     # ascii() and not repr(): it tells a full-width letter from the letter, and any log can take it.
     return ascii(text) if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]!a}..."
+
+
+def named(text: str) -> str:
+    """Return text as an operation is named by it: as it is, unless a log could not take it in one line."""
+    return text if text.isprintable() and len(text) <= _MAX_SHOWN else shown(text)
+
+
+def without_frames(error: _E) -> _E:
+    """Drop the frames that an error, and all behind it, came through: their variables may hold secrets.
+
+    Tools that report errors show such variables.
+    """
+    chain: list[BaseException] = [error]
+    for each in chain:
+        each.__traceback__ = None
+        chain += [more for more in (each.__cause__, each.__context__) if more is not None and more not in chain]
+    return error
 
 
 class DockerError(Exception):
@@ -240,6 +263,10 @@ class InvalidPlatformError(DockerError, ValueError):
     """Not a platform such as linux/amd64 or linux/arm64/v8."""
 
 
+class EncodeError(DockerError, ValueError):
+    """An argument that no request can carry: half of a surrogate pair, a document that is nested without end."""
+
+
 class ServiceClosedError(DockerError, RuntimeError):
     """The service was used after `aclose()`, or from another event loop than the one it was opened in."""
 
@@ -251,6 +278,30 @@ class ConfigError(DockerError, ValueError):
 class ContextNotFoundError(ConfigError):
     """There is no docker context of that name."""
 
+
+class CredentialHelperError(ConfigError):
+    """A credential helper is missing or failed.
+
+    `helper` is the program ("docker-credential-pass"), `exit_status` its exit status, the negative of a signal
+    that ended it, or None if it did not run to an end.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        helper: str,
+        exit_status: int | None = None,
+        operation: str | None = None,
+        endpoint: str | None = None,
+    ) -> None:
+        super().__init__(message, operation=operation, endpoint=endpoint)
+        self.helper = helper
+        self.exit_status = exit_status
+
+
+_MAX_LOOKED_AT = 2048
+"""Characters at each end of a message that tell its class: a registry's words are wrapped, but not for ever."""
 
 _BY_STATUS: dict[int, type[APIError]] = {
     400: InvalidParameterError,
@@ -324,6 +375,8 @@ _BY_TEXT: tuple[tuple[re.Pattern[str], type[APIError]], ...] = (
 
 def api_error_class(status: int | None, message: str) -> type[APIError]:
     """Choose the class for what the daemon said: by its status if that is telling, by its text if not."""
+    if len(message) > 2 * _MAX_LOOKED_AT:  # a frame may hold megabytes, and some of the patterns go back and forth
+        message = f"{message[:_MAX_LOOKED_AT]}\n{message[-_MAX_LOOKED_AT:]}"
     if cls := _class_by_text(_ALWAYS, message):
         return cls
     if status is not None and status in _BY_STATUS:

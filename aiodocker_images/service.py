@@ -13,12 +13,13 @@ import msgspec
 from ._build import Build
 from ._events import Events
 from ._images import Images
-from ._query import path_segment
+from ._query import encode_json, path_segment
 from ._registry import Registry
 from ._transfers import Transfers
 from ._transport import Call, Transport
 from .api_version import MINIMUM, APIVersion
 from .credentials import Keychain
+from .dockerkeychain import DockerKeychain
 from .endpoint import Endpoint
 from .errors import ConfigError, InvalidReferenceError, UnsupportedAPIVersionError
 from .models import EngineVersion, Ping
@@ -38,9 +39,10 @@ class ImageService(Transfers, Images, Registry, Build, Events):
     `endpoint` is an absolute path, a URL (`unix://…`, `tcp://host:port`, `https://…`, `ssh://user@host`) or an
     `Endpoint`; by default it is chosen as the docker CLI does, see `Endpoint.resolve`. `api_version` ("1.43"), or
     `DOCKER_API_VERSION`, is spoken as it is; by default it is negotiated with the daemon. `keychain` finds
-    credentials where a call brings none. `max_connections` bounds the streams that are open at once; control calls
-    never queue. `idle_timeout` seconds without a byte in either direction raise `StreamStalledError`, by default
-    never; `connect_timeout` bounds the connecting, None for not at all.
+    credentials where a call brings none, by default those of the docker CLI (`DockerKeychain`); with
+    `StaticKeychain({})` calls go anonymously. `max_connections` bounds the streams that are open at once; control
+    calls never queue. `idle_timeout` seconds without a byte in either direction raise `StreamStalledError`, by
+    default never; `connect_timeout` bounds the connecting, None for not at all.
 
     Making one needs no event loop and does no I/O. It belongs to the loop that it is first used in. Raises
     `ConfigError` for an endpoint or a version that makes no sense.
@@ -68,7 +70,7 @@ class ImageService(Transfers, Images, Registry, Build, Events):
             idle_timeout=idle_timeout,
             connect_timeout=connect_timeout,
         )
-        super().__init__(transport, keychain)
+        super().__init__(transport, DockerKeychain() if keychain is None else keychain)
 
     @property
     def endpoint(self) -> Endpoint:
@@ -103,7 +105,8 @@ class ImageService(Transfers, Images, Registry, Build, Events):
         Raises `InvalidReferenceError` for a path that is no plain path, and every other `DockerError`.
         Any endpoint whose answer is read whole.
         """
-        if not (method.isascii() and method.isalpha()):
+        # The target of a CONNECT is a host and not a path.
+        if not (method.isascii() and method.isalpha()) or method.upper() == "CONNECT":
             raise ValueError(f"{method[:80]!r} is no HTTP method")
         if not _PATH.fullmatch(path) or {".", ".."} & set(path.split("/")):
             raise InvalidReferenceError(f"{path[:80]!r} is no path of the Engine API such as /images/json")
@@ -112,7 +115,7 @@ class ImageService(Transfers, Images, Registry, Build, Events):
             method=method,
             path=path_segment(path),
             query=tuple(query),
-            document=None if document is None else msgspec.json.encode(document),
+            document=None if document is None else encode_json(document),
         )
         body = await self._transport.fetch_bytes(call)
         try:

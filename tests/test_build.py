@@ -9,6 +9,7 @@ import errno
 import io
 import json
 import tarfile
+import tracemalloc
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from pathlib import Path
 
@@ -32,7 +33,7 @@ from aiodocker_images import (
     UnsupportedAPIVersionError,
 )
 from aiodocker_images._build import Ulimit
-from aiodocker_images._buildoutput import MAX_STEP_LINES, MAX_STEP_OUTPUT
+from aiodocker_images._buildoutput import MAX_STEP_LINES, MAX_STEP_NAME, MAX_STEP_OUTPUT, MAX_STEPS, StepOutput
 from aiodocker_images.buildkit import BuildTrace
 
 from .conftest import Leftovers
@@ -478,6 +479,25 @@ async def test_a_failed_step_of_buildkits_is_an_error_with_its_own_output(
     with pytest.raises(ServerError) as caught:
         await images.build(CONTEXT, builder="buildkit")
     assert caught.value.message == "failed to solve: exit code: 3\nRUN a\nof a\nmore"
+
+
+def test_what_is_remembered_of_steps_without_end_is_bounded() -> None:
+    """All that there is to show still comes, and the error has the end of what a failed one said."""
+    output = StepOutput()
+    tracemalloc.start()
+    try:
+        for number in range(2 * MAX_STEPS):
+            reported = step(f"sha256:{number}", "n" * 50_000, error="e" * 50_000)
+            frame = msgspec.convert(trace(reported, log(f"sha256:{number}", b"x" * 1000)), ProgressFrame)
+            assert (output.read(frame).stream or "").startswith(f"#{number + 1} nnn")
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < MAX_STEPS * 3 * MAX_STEP_NAME
+    error = ServerError("it failed")
+    output.explain(error)
+    assert error.message.endswith("x" * 1000)
+    assert len(error.message) < MAX_STEP_OUTPUT + 100
 
 
 async def test_a_build_without_an_image_has_no_id(daemon: ScriptedDaemon, images: ImageService) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import resource
+import tarfile
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +18,6 @@ from aiodocker_images import ImageService
 from .conftest import Leftovers
 from .scripted import Exchange, ScriptedDaemon
 from .sweep import HANG
-from .tars import tar_of
 
 Stream = Callable[[ImageService], AsyncGenerator[Any, None]]
 
@@ -48,7 +48,7 @@ class Sender:
         await exchange.body()
         await exchange.head()
         archive = exchange.path.endswith("/get")
-        piece = tar_of({"data": bytes(1 << 20)})[: 1 << 20] if archive else None
+        piece = head_of_a_large_member() if archive else None
         number = 0
         while True:
             await self.more.wait()
@@ -60,6 +60,12 @@ class Sender:
                 number += 1  # no event is a repetition
                 await exchange.frames(*[{**FRAME, "Action": "pull", "timeNano": number}] * 100)
                 self.sent += 10_000
+
+
+def head_of_a_large_member() -> bytes:
+    info = tarfile.TarInfo("data")
+    info.size = 1 << 40
+    return info.tobuf(tarfile.GNU_FORMAT)
 
 
 @pytest.fixture

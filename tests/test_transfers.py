@@ -358,9 +358,12 @@ async def test_leaving_a_save_or_a_load_leaves_nothing(
 ) -> None:
     """Neither connection nor task nor file, nor what the daemon has not taken of an upload."""
     chunk = bytes(1 << 20)
+    layer = tarfile.TarInfo("layer.tar")
+    layer.size = 1 << 40
 
     async def save_for_ever(exchange: Exchange) -> None:
         await exchange.head()
+        await exchange.chunk(layer.tobuf(tarfile.GNU_FORMAT))
         with contextlib.suppress(ConnectionError):
             while True:
                 await exchange.chunk(chunk)
