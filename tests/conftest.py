@@ -42,7 +42,15 @@ if os.environ.get("LOOP") == "uvloop":  # `make unit LOOP=uvloop`
 
     def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
         """Run the tests in uvloop instead of asyncio's own loop."""
-        return {"uvloop": uvloop.new_event_loop}
+        return {"uvloop": _new_uvloop}
+
+    def _new_uvloop() -> asyncio.AbstractEventLoop:
+        """Make a loop that has listened once: libuv keeps a descriptor in reserve from then on."""
+        loop = uvloop.new_event_loop()
+        server = loop.run_until_complete(loop.create_server(asyncio.Protocol, "127.0.0.1", 0))
+        server.close()
+        loop.run_until_complete(server.wait_closed())
+        return loop
 
 
 @pytest.fixture(autouse=True)
