@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from pathlib import Path
 from typing import TypeVar
 
+import hypothesis
 import pytest
 import uvloop
 
@@ -24,6 +25,10 @@ from .scripted import ScriptedDaemon
 from .tally import INJECTED, table
 
 T = TypeVar("T")
+
+# A deadline for each example is a timing assertion: a busy machine would break it.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 
 
 def engine_is(*names: str) -> bool:
