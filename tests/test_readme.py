@@ -64,7 +64,7 @@ def test_every_python_block_runs_as_printed(engine_host: str, hub_host: str, reg
         assert run.returncode == 0, f"{block}\n{run.stderr}"
         assert run.stderr == ""
         printed.append(run.stdout)
-    pull, push, save, load, credentials, stream, relay, build, events, endpoint, error = printed
+    pull, push, save, load, credentials, stream, relay, build, events, mirroring, endpoint, error = printed
     assert pull == f"{digest} is new\n"
     assert str(digest) in push
     assert "sha256:" in save
@@ -74,5 +74,7 @@ def test_every_python_block_runs_as_printed(engine_host: str, hub_host: str, reg
     assert relay == "('alpine:3.20',)\n"
     assert re.search(r"^Step 1/2 : FROM alpine:3\.20\n(.*\n)*built sha256:[0-9a-f]{64}\n\Z", build)
     assert re.search(r"^\S+ \S+ tag sha256:[0-9a-f]{64}$", events, re.MULTILINE)
+    assert f"mirrored {registry}/copies/alpine:3.20 digest preserved: yes\n" in mirroring
+    assert "\n1 mirrored, 1 failed\nfailed: alpine:no-such-tag -> " in mirroring
     assert endpoint == f"{hub_host} (from DOCKER_HOST)\n"
     assert error.startswith(f"not there: pull {registry}/mirror/alpine:no-such-tag: manifest ")
