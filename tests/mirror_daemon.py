@@ -50,6 +50,7 @@ class MirrorDaemon:
         self.busy: set[str] = set()
         self.most_busy = 0
         self.indexes: dict[str, list[str]] = {}
+        self.layers: dict[str, list[str]] = {}
         self._graph = graph
         self._compares = compares
         daemon.otherwise = self._serve
@@ -195,6 +196,7 @@ class MirrorDaemon:
             "RepoTags": self._names(image),
             "Os": "linux",
             "Architecture": "amd64",
+            "RootFS": {"Type": "layers", "Layers": self.layers.get(self.state.images[image], [])},
         }
         if not self._graph:
             answer["Descriptor"] = {"mediaType": MANIFEST, "digest": self.state.images[image], "size": 1}

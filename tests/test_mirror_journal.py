@@ -15,7 +15,18 @@ from hypothesis import strategies as st
 
 from aiodocker_images import ConfigError, ImageService, MirrorJob, MirrorOutcome, Retry, mirror
 from aiodocker_images.mirror import _journal
-from aiodocker_images.mirror._journal import Began, Borrowed, Done, Ended, Journal, Pulled, Record, Returned, decode
+from aiodocker_images.mirror._journal import (
+    Began,
+    Borrowed,
+    Done,
+    Ended,
+    Journal,
+    Pulled,
+    Record,
+    Returned,
+    Settled,
+    decode,
+)
 
 from .mirror_daemon import MirrorDaemon, State, answers, canonical, digest_of
 from .scripted import ScriptedDaemon
@@ -241,7 +252,7 @@ async def test_a_long_journal_is_rewritten_without_what_no_longer_matters(
     done = Done(JOBS[0], digest_of("a"), digest_of("b"))
     async with Journal(path) as journal:
         for _ in range(20):
-            await journal.note(Began("unix:///x"), Borrowed("a"), Returned("a"), done, Ended())
+            await journal.note(Began("unix:///x"), Borrowed("a"), Returned("a"), Settled(), done, Ended())
         await journal.note(Began("unix:///x", ("id",)), Borrowed("b", "id"), Pulled("other"), done)
         before = journal.state
     path.chmod(0o640)
@@ -267,6 +278,7 @@ records: st.SearchStrategy[Record] = st.one_of(
     st.builds(Returned, names),
     st.builds(Pulled, st.sampled_from(["1", "2"])),
     st.builds(Done, st.sampled_from(JOBS), ids, ids),
+    st.just(Settled()),
     st.just(Ended()),
 )
 
@@ -283,10 +295,10 @@ def test_the_fewest_records_say_the_same(content: list[Record]) -> None:
     again, fewer, _ = decode(encoded(state.records()), "it")
     assert fewer <= len(content) + 4
     assert (again.done, again.in_this_run) == (state.done, state.in_this_run)
-    for endpoint, borrowed in state.borrowed.items():
-        if borrowed:
-            assert again.borrowed[endpoint] == borrowed
-            assert again.pulled.get(endpoint, set()) == state.pulled.get(endpoint, set())
+    assert again.began == state.began
+    for endpoint in state.began:
+        assert again.borrowed.get(endpoint, {}) == state.borrowed.get(endpoint, {})
+        assert again.pulled.get(endpoint, set()) == state.pulled.get(endpoint, set())
 
 
 @given(st.lists(records), st.data())

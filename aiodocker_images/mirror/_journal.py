@@ -38,6 +38,7 @@ __all__ = [
     "Pulled",
     "Record",
     "Returned",
+    "Settled",
 ]
 
 MAX_JOURNAL: Final = 256 << 20
@@ -75,6 +76,10 @@ class Pulled(msgspec.Struct, frozen=True, tag="pulled"):
     image: str
 
 
+class Settled(msgspec.Struct, frozen=True, tag="settled"):
+    """The Engine has what it had when the run began."""
+
+
 class Done(msgspec.Struct, frozen=True, tag="done"):
     """The source was pushed as the target; these were their digests."""
 
@@ -92,7 +97,7 @@ class Ended(msgspec.Struct, frozen=True, tag="ended"):
     """Nothing was left to be done: what comes next is another run."""
 
 
-Record = Began | Borrowed | Returned | Pulled | Done | Ended
+Record = Began | Borrowed | Returned | Pulled | Settled | Done | Ended
 
 _DECODER: Final = msgspec.json.Decoder(Record)
 _ENCODER: Final = msgspec.json.Encoder()
@@ -107,7 +112,7 @@ class JournalState:
         self.in_this_run: set[MirrorJob] = set()
         """What was done since a run last had nothing left to do."""
         self.began: dict[str, Began] = {}
-        """By endpoint: the run that has not given back all that it borrowed."""
+        """By endpoint: the run that is not settled."""
         self.borrowed: dict[str, dict[str, str | None]] = {}
         self.pulled: dict[str, set[str]] = {}
         self._endpoint = ""
@@ -118,15 +123,16 @@ class JournalState:
             case Began(endpoint=endpoint):
                 self._endpoint = endpoint
                 # What a killed run pulled is on the Engine by now: the images that were there before are the first's.
-                if not self.borrowed.get(endpoint):
-                    self.began[endpoint] = record
-                    self.pulled[endpoint] = set()
+                self.began.setdefault(endpoint, record)
             case Borrowed(name=name, was=was):
                 self.borrowed.setdefault(self._endpoint, {}).setdefault(name, was)
             case Returned(name=name):
                 self.borrowed.get(self._endpoint, {}).pop(name, None)
             case Pulled(image=image):
                 self.pulled.setdefault(self._endpoint, set()).add(image)
+            case Settled():
+                for about in (self.began, self.borrowed, self.pulled):
+                    about.pop(self._endpoint, None)
             case Done(job=job):
                 self.done[job] = record
                 self.in_this_run.add(job)
@@ -138,11 +144,10 @@ class JournalState:
         old = [record for job, record in self.done.items() if job not in self.in_this_run]
         records: list[Record] = [*old, Ended()] if old else []
         records += [self.done[job] for job in self.done if job in self.in_this_run]
-        for endpoint, names in self.borrowed.items():
-            if names:
-                records.append(self.began[endpoint] if endpoint in self.began else Began(endpoint))
-                records += [Borrowed(name, was) for name, was in names.items()]
-                records += [Pulled(image) for image in sorted(self.pulled.get(endpoint, ()))]
+        for endpoint, began in self.began.items():
+            records.append(began)
+            records += [Borrowed(name, was) for name, was in self.borrowed.get(endpoint, {}).items()]
+            records += [Pulled(image) for image in sorted(self.pulled.get(endpoint, ()))]
         return records
 
 

@@ -10,7 +10,8 @@ from aiodocker_images.models import ImageInspect
 from aiodocker_images.reference import Reference
 from aiodocker_images.service import ImageService
 
-from ._journal import Began, Borrowed, Journal, Pulled, Returned
+from ._journal import Began, Borrowed, Journal, Pulled, Returned, Settled
+from ._together import together
 
 __all__ = ["Names"]
 
@@ -26,6 +27,7 @@ class Names:
         self._journal = journal
         self._keep = keep
         self._endpoint = ""
+        self._begun = False
         self._held: Counter[str] = Counter()
 
     @property
@@ -48,8 +50,7 @@ class Names:
         self._endpoint = str(self._images.endpoint)
         images = () if self._keep else tuple(image.id for image in await self._images.list(all=True))
         await self._journal.note(Began(self._endpoint, images))
-        if self._keep and self._borrowed:
-            await self._journal.note(*(Returned(name) for name in self._borrowed))
+        self._begun = True
 
     async def borrow(self, reference: Reference) -> None:
         """Note what a name is, before it is moved."""
@@ -84,11 +85,13 @@ class Names:
 
     async def give_all_back(self) -> None:
         """Give back every name, those that an earlier run borrowed too, and remove what was pulled."""
+        if not self._begun:
+            return
         self._held.clear()
-        for name in tuple(self._borrowed):
-            await self.give_back(Reference.parse(name))
-        for image in tuple(self._ours):
-            await self._drop(image)
+        if not self._keep:
+            await together([self.give_back(Reference.parse(name)) for name in tuple(self._borrowed)])
+            await together([self._drop(image) for image in tuple(self._ours)])
+        await self._journal.note(Settled())
 
     async def _note_pulled(self, image: str) -> None:
         known = self._journal.state.pulled.get(self._endpoint, set())

@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import functools
 from collections import Counter, defaultdict, deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeVar, cast
+from typing import Final, Literal, TypeVar, cast
 
 from aiodocker_images._threads import outlast
 from aiodocker_images.errors import DockerError, NoSpaceError, NotFoundError
@@ -23,6 +23,7 @@ from ._names import Names
 from ._options import OnMirrorFrame, Options
 from ._persistence import PASSING, persist
 from ._slots import Slots
+from ._together import together
 from .jobs import MirrorFailure, MirrorJob, MirrorOutcome, MirrorStatus
 
 __all__ = ["CLEANUP_TIMEOUT", "HELD", "Run"]
@@ -112,14 +113,14 @@ class Run:
 
     async def plan(self) -> None:
         """Compare, and tell what would be done."""
-        await _together([self._plan_group(group) for group in self._groups])
+        await together([self._plan_group(group) for group in self._groups])
 
     async def run(self) -> None:
         """Do it all, and give back what was borrowed."""
         given_back = False
         try:
             await self._patiently(self._names.begin)
-            await _together([self._mirror_group(group) for group in self._groups], until=self._stop)
+            await together([self._mirror_group(group) for group in self._groups], until=self._stop)
             if self._stopped:
                 for group in self._groups:
                     for work in group.left:
@@ -131,6 +132,11 @@ class Run:
         finally:
             if not given_back:
                 await outlast(asyncio.create_task(self._give_back_what_can_be()))
+
+    async def settle(self) -> None:
+        """Give back what an earlier run on this Engine borrowed."""
+        await self._patiently(self._names.begin)
+        await self._patiently(self._names.give_all_back)
 
     async def _give_back_what_can_be(self) -> None:
         """Clean up after a run that was left early, in bounded time."""
@@ -157,7 +163,7 @@ class Run:
             await self._refuse_sure_changes(group)
             if group.left:
                 image = await self._pull(group)
-                await _together([self._push(group, work, image) for work in group.left])
+                await together([self._push(group, work, image) for work in group.left])
         except DockerError as error:
             self._fail(group, group.left, error)
         finally:
@@ -179,7 +185,7 @@ class Run:
             if self._options.dry_run and not (isinstance(error, NotFoundError) and not await self._can_compare()):
                 raise
         if group.found is not None:
-            await _together([self._look(group, work) for work in group.works])
+            await together([self._look(group, work) for work in group.works])
             for work in group.left:
                 self._skip_equal(group, work)
         elif not await self._can_compare():
@@ -311,12 +317,13 @@ class Run:
 
     async def _push(self, group: _Group, work: _Work, image: ImageInspect) -> None:
         """Give the image its other name and push it."""
+        layers = frozenset(image.root_fs.layers if image.root_fs is not None else ())
 
         async def push() -> str | None:
             # Of one source into one repository one after the other: the next finds the layers there. At once, the
             # containerd store (28.5) uploads them twice, and distribution 2.8 takes one for a mangled other.
             into = self._repositories[str(group.source), work.target.name]
-            async with into, self._slots.transfer(work.target.domain):
+            async with into, self._slots.transfer(work.target.domain, layers=layers):
                 await self._names.borrow(work.target)
                 await self._images.tag(image.id, work.target)
                 on_frame = self._framed(work, "push")
@@ -424,21 +431,3 @@ def _grouped(jobs: Iterable[MirrorJob]) -> list[_Group]:
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
-
-
-async def _together(coroutines: Iterable[Coroutine[Any, Any, None]], *, until: asyncio.Event | None = None) -> None:
-    """Run coroutines at once; end them all when one raises, and raise that, or when `until` is set."""
-    tasks: list[asyncio.Task[Any]] = [asyncio.create_task(coroutine) for coroutine in coroutines]
-    waiting = set(tasks)
-    watcher = asyncio.create_task((until or asyncio.Event()).wait())
-    tasks.append(watcher)
-    try:
-        while waiting and not watcher.done():
-            ended, _ = await asyncio.wait({*waiting, watcher}, return_when=asyncio.FIRST_COMPLETED)
-            waiting -= ended
-            for task in ended:
-                task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await outlast(asyncio.gather(*tasks, return_exceptions=True))

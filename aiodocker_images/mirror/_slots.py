@@ -24,6 +24,7 @@ CHECKS: Final = 8
 class _Wish:
     registry: str
     image: bool
+    layers: frozenset[str]
     granted: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
@@ -32,7 +33,8 @@ class Slots:
 
     What a transfer needs it gets all at once or not at all: none holds one slot while it waits for another, so
     none is stuck behind a registry that it has nothing to do with. Pushes go before pulls, and an image that
-    was begun is ended before more are begun than `concurrency`: the Engine's disk holds only so many.
+    was begun is ended before more are begun than `concurrency`: the Engine's disk holds only so many. A layer is
+    uploaded to a registry once: a push that has it, too, waits, and then finds it there.
     """
 
     def __init__(self, concurrency: int, per_registry: int | Mapping[str, int] | None, retry: Retry) -> None:
@@ -44,24 +46,28 @@ class Slots:
         self._busy: Counter[str] = Counter()
         self._pulls: deque[_Wish] = deque()
         self._pushes: deque[_Wish] = deque()
+        self._uploading: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self._uploaded: defaultdict[str, set[str]] = defaultdict(set)
         self._resume: dict[str, float] = {}
         self._strikes: Counter[str] = Counter()
         self._checks: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(CHECKS))
 
     @contextlib.asynccontextmanager
-    async def transfer(self, registry: str, *, image: bool = False) -> AsyncGenerator[None, None]:
+    async def transfer(
+        self, registry: str, *, image: bool = False, layers: frozenset[str] = frozenset()
+    ) -> AsyncGenerator[None, None]:
         """Wait for a transfer with `registry`; with `image`, for room for one image more as well.
 
-        The room for the image stays taken until `image_done`.
+        The room for the image stays taken until `image_done`. A push names its `layers`.
         """
-        wish = _Wish(registry, image)
+        wish = _Wish(registry, image, layers)
         (self._pulls if image else self._pushes).append(wish)
         self._grant()
         try:
             await wish.granted
         except asyncio.CancelledError:
             if wish.granted.done() and not wish.granted.cancelled():
-                self._release(registry)
+                self._release(wish)
                 if image:
                     self.image_done()
             else:
@@ -70,8 +76,9 @@ class Slots:
         try:
             with self._heard(registry):
                 yield
+            self._uploaded[registry] |= layers
         finally:
-            self._release(registry)
+            self._release(wish)
 
     @contextlib.asynccontextmanager
     async def check(self, registry: str) -> AsyncGenerator[None, None]:
@@ -128,6 +135,7 @@ class Slots:
                     self._transfers += 1
                     self._busy[wish.registry] += 1
                     self._images += wish.image
+                    self._uploading[wish.registry].update(wish.layers)
                     wish.granted.set_result(None)
 
     def _fits(self, wish: _Wish) -> bool:
@@ -136,9 +144,11 @@ class Slots:
             and self._busy[wish.registry] < self._limit(wish.registry)
             and not (wish.image and self._images >= self._concurrency)
             and self._pause_of(wish.registry) <= 0
+            and not any(self._uploading[wish.registry][each] for each in wish.layers - self._uploaded[wish.registry])
         )
 
-    def _release(self, registry: str) -> None:
+    def _release(self, wish: _Wish) -> None:
         self._transfers -= 1
-        self._busy[registry] -= 1
+        self._busy[wish.registry] -= 1
+        self._uploading[wish.registry].subtract(wish.layers)
         self._grant()

@@ -236,9 +236,9 @@ async def _give_back_for_the_lost(images: ImageService, path: Path, options: Opt
         if other != path:
             with contextlib.suppress(ConfigError):  # in use, or no journal
                 async with Journal(other) as journal:
-                    if journal.state.borrowed.get(str(images.endpoint)):
+                    if str(images.endpoint) in journal.state.began:
                         with contextlib.suppress(DockerError):
-                            await Run(images, (), options, journal, emit=lambda _: None).run()
+                            await Run(images, (), options, journal, emit=lambda _: None).settle()
 
 
 def _journal_name(jobs: tuple[MirrorJob, ...]) -> str:
