@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
-import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Final
 
 import typer
 
-from .._version import __version__
-from ..errors import DockerError
+from aiodocker_images import DockerError, __version__
+
 from . import building, engine, exits, local, moving, registries
 from .exits import STATUSES, Stopped, end_by
 from .failures import headline, status_of
@@ -55,7 +53,12 @@ _COMMANDS: Final[dict[str, Callable[..., Any]]] = {
     "version": engine.version,
 }
 # The docker CLI's other names for them.
-_ALIASES: Final[dict[str, Callable[..., Any]]] = {"images": local.ls, "list": local.ls, "rmi": local.rm, "remove": local.rm}
+_ALIASES: Final[dict[str, Callable[..., Any]]] = {
+    "images": local.ls,
+    "list": local.ls,
+    "rmi": local.rm,
+    "remove": local.rm,
+}
 
 for _name, _command in _COMMANDS.items():
     app.command(_name)(_command)
@@ -63,7 +66,7 @@ for _name, _command in _ALIASES.items():
     app.command(_name, hidden=True)(_command)
 
 
-def _say_version(wanted: bool) -> None:  # noqa: FBT001 - typer gives it so
+def _say_version(wanted: bool) -> None:
     if wanted:
         say(f"{PROGRAM} {__version__}\n")
         raise typer.Exit
@@ -74,13 +77,16 @@ def program(
     context: typer.Context,
     host: Annotated[
         str | None,
-        typer.Option("--host", "-H", metavar="ADDRESS", help="The Engine: unix:///path, tcp://host:port, ssh://user@host."),
+        typer.Option(
+            "--host", "-H", metavar="ADDRESS", help="The Engine: unix:///path, tcp://host:port, ssh://user@host."
+        ),
     ] = None,
     docker_context: Annotated[
         str | None, typer.Option("--context", "-c", metavar="NAME", help="The Engine of a docker context.")
     ] = None,
     debug: Annotated[
-        bool, typer.Option("--debug", "-D", envvar=DEBUG_VARIABLE, help="Show where in the program an error came up.")
+        bool,
+        typer.Option("--debug", "-D", help=f"Show where in the program an error came up, as {DEBUG_VARIABLE}=1 does."),
     ] = False,
     _: Annotated[
         bool, typer.Option("--version", "-v", callback=_say_version, is_eager=True, help="Show the version and leave.")
@@ -88,7 +94,7 @@ def program(
 ) -> None:
     """Take in the global options."""
     session = session_of(context)
-    session.host, session.context, session.debug = host, docker_context, debug
+    session.host, session.context, session.debug = host, docker_context, debug or session.debug
     if host is not None and docker_context is not None:
         raise typer.BadParameter("take either --host or --context")
     if context.invoked_subcommand is None:
@@ -98,7 +104,7 @@ def program(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit status; what a signal ends, ends by that signal."""
     tolerate_any_text()
-    session = Session()
+    session = Session(debug=bool(os.environ.get(DEBUG_VARIABLE)))
     try:
         return _run(session, arguments)
     except Stopped as stopped:
@@ -134,16 +140,15 @@ def _run(session: Session, arguments: Sequence[str] | None) -> int:
         raise
     except StandardStreamError as failure:
         note(f"{PROGRAM}: {failure}")
-        return exits.USAGE
+        return exits.USAGE if failure.misused else exits.FAILED
     except OSError as failure:
-        _forget_output()
         error = failure
         note(f"{PROGRAM}: {clean(str(failure))}")
     except Exception as failure:  # noqa: BLE001 - a defect of ours is no reason for a traceback
         error = failure
         note(f"{PROGRAM}: an error of this program, {type(failure).__name__}: {headline(failure)}")
         note(f"With {DEBUG_VARIABLE}=1 it says where; please report that.")
-    if session.debug or os.environ.get(DEBUG_VARIABLE):
+    if session.debug:
         session.trace(error)
     return exits.FAILED
 
@@ -154,11 +159,3 @@ def _misused(error: typer.TyperException) -> int:
     note(f"{path}: {clean(error.format_message())}")
     note(f"Try '{path} --help'.")
     return exits.USAGE
-
-
-def _forget_output() -> None:
-    """Let what could not be written be lost quietly, and not fail again when the interpreter ends."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())
-        os.close(null)

@@ -8,7 +8,8 @@ from typing import Final
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
-from ..progress import LayerProgress
+from aiodocker_images import LayerProgress
+
 from .jobs import Job, Speed
 from .terminal import clean
 from .units import clock, size
@@ -97,7 +98,9 @@ class Board:
                 words = job.summary
             case "running":
                 percent = "" if job.fraction is None else f"{int(job.fraction * 100):3}%  "
-                words = f"{percent}{_amount(job.bytes_done, job.bytes_total)}".strip() or job.verb
+                words = f"{percent}{_amount(job.bytes_done, job.bytes_total)}".rstrip()
+                if len(self._jobs) == 1 or not words:  # of one, the total says it
+                    words = job.verb
             case _:
                 words = job.state
         name = clean(job.name)
@@ -142,10 +145,11 @@ class Board:
             words.append(f"{clock(left)} left" if left is not None and fraction < 1 else "")
         text = "  ".join(filter(None, words))
         line = Text("Total ", style="bold", no_wrap=True, end="")
-        bar = min(width - len("Total ") - len(" 100%  ") - cell_len(text), _MAX_BAR)
-        if bar >= _MIN_BAR:
-            line.append_text(self._bar(fraction, bar))
-        line.append(f" {int(fraction * 100):3}%  ", style="bold")
+        if any(job.fraction is not None for job in self._jobs):
+            bar = min(width - len("Total ") - len(" 100%  ") - cell_len(text), _MAX_BAR)
+            if bar >= _MIN_BAR:
+                line.append_text(self._bar(fraction, bar)).append(" ")
+            line.append(f"{int(fraction * 100):3}%  ", style="bold")
         return line.append(_from_start(text, max(width - cell_len(line.plain), 0), self._marks.more), style="default")
 
     def _fraction(self) -> float:

@@ -9,10 +9,8 @@ from typing import Annotated, BinaryIO, Literal
 import msgspec
 import typer
 
-from ..errors import APIError
-from ..progress import ProgressFrame
-from ..results import BuildResult
-from ..service import ImageService
+from aiodocker_images import APIError, BuildResult, ImageService, ProgressFrame
+
 from .jobs import Job, PlainReport, frame_document
 from .options import JSONFrames, OnePlatform, Quiet
 from .session import session_of, usage
@@ -27,22 +25,43 @@ _REMOTE = ("http://", "https://", "git://", "git@", "github.com/")
 def build(
     context: typer.Context,
     source: Annotated[str, typer.Argument(metavar="PATH|URL|-", help="The files that the Dockerfile may copy.")],
-    tags: Annotated[list[str], typer.Option("--tag", "-t", metavar="NAME[:TAG]", help="A name; may be repeated.")] = [],  # noqa: B006
-    dockerfile: Annotated[str | None, typer.Option("--file", "-f", metavar="FILE", help="PATH/Dockerfile by default.")] = None,
+    *,
+    tags: Annotated[
+        list[str],
+        typer.Option("--tag", "-t", metavar="NAME[:TAG]", help="A name; may be repeated.", default_factory=list),
+    ],
+    dockerfile: Annotated[
+        str | None, typer.Option("--file", "-f", metavar="FILE", help="PATH/Dockerfile by default.")
+    ] = None,
     build_args: Annotated[
         list[str],
-        typer.Option("--build-arg", metavar="NAME[=VALUE]", help="Of an ARG; without a value, that of the environment."),
-    ] = [],  # noqa: B006
-    labels: Annotated[list[str], typer.Option("--label", metavar="NAME=VALUE", help="Added to the image.")] = [],  # noqa: B006
+        typer.Option(
+            "--build-arg",
+            metavar="NAME[=VALUE]",
+            help="Of an ARG; without a value, that of the environment.",
+            default_factory=list,
+        ),
+    ],
+    labels: Annotated[
+        list[str], typer.Option("--label", metavar="NAME=VALUE", help="Added to the image.", default_factory=list)
+    ],
     target: Annotated[str | None, typer.Option("--target", metavar="STAGE", help="The stage to end with.")] = None,
     platform: OnePlatform = None,
     pull: Annotated[bool, typer.Option("--pull", help="Look for newer base images.")] = False,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Run every step again.")] = False,
     cache_from: Annotated[
-        list[str], typer.Option("--cache-from", metavar="IMAGE", help="Take steps from it; may be repeated.")
-    ] = [],  # noqa: B006
-    network: Annotated[str | None, typer.Option("--network", metavar="MODE", help="Of RUN: none, host, a network.")] = None,
-    hosts: Annotated[list[str], typer.Option("--add-host", metavar="NAME:ADDRESS", help="For RUN; may be repeated.")] = [],  # noqa: B006
+        list[str],
+        typer.Option(
+            "--cache-from", metavar="IMAGE", help="Take steps from it; may be repeated.", default_factory=list
+        ),
+    ],
+    network: Annotated[
+        str | None, typer.Option("--network", metavar="MODE", help="Of RUN: none, host, a network.")
+    ] = None,
+    hosts: Annotated[
+        list[str],
+        typer.Option("--add-host", metavar="NAME:ADDRESS", help="For RUN; may be repeated.", default_factory=list),
+    ],
     shm_size: Annotated[str | None, typer.Option("--shm-size", metavar="SIZE", help="Of /dev/shm: 64m.")] = None,
     memory: Annotated[str | None, typer.Option("--memory", "-m", metavar="SIZE", help="At most, for RUN.")] = None,
     remove: Annotated[bool, typer.Option("--rm/--no-rm", help="Remove the containers of its steps.")] = True,
@@ -116,7 +135,7 @@ def build(
 
 
 def _inside(context: Path, dockerfile: str) -> str:
-    """Return the path of a Dockerfile within the context: it is given from here, as for the docker CLI, or from there."""
+    """Return the path of a Dockerfile in the context; it is given from here, as to the docker CLI, or from there."""
     if dockerfile == "-":
         raise typer.BadParameter("a Dockerfile on standard input is not for here: put it into a file")
     here = Path(dockerfile).absolute()

@@ -11,9 +11,10 @@ from typing import Final
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
+from rich.text import Text
 
-from ..errors import DockerError
-from ..progress import ProgressFrame
+from aiodocker_images import DockerError, ProgressFrame
+
 from .board import Board
 from .jobs import Job, Result
 from .terminal import say
@@ -34,7 +35,8 @@ class Picture:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield the lines that the terminal has room for, at its present size."""
         width, height = console.size
-        yield from self._board.lines(width - 1, height, time.monotonic(), final=self.final)
+        lines = self._board.lines(width - 1, height, time.monotonic(), final=self.final)
+        yield Text("\n", no_wrap=True, overflow="crop").join(lines)
 
 
 class LiveReport:
@@ -66,10 +68,10 @@ class LiveReport:
             if self._lines:
                 say("".join(f"{line}\n" for line in self._lines))
 
-    def frame(self, job: Job, frame: ProgressFrame) -> None:
+    def frame(self, _job: Job, _frame: ProgressFrame, /) -> None:
         """Leave it to the next picture."""
 
-    def ended(self, job: Job, result: Result | DockerError) -> None:
+    def ended(self, _job: Job, result: Result | DockerError, /) -> None:
         """Keep what scripts read, or say it if they read it elsewhere."""
         if not isinstance(result, Result) or self._lines is None:
             return

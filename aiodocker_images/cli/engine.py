@@ -9,10 +9,8 @@ from typing import Annotated, Final
 import msgspec
 import typer
 
-from .._version import __version__
-from ..models import Event, ImageDiskUsage
-from ..reference import Reference
-from ..service import ImageService
+from aiodocker_images import Event, ImageDiskUsage, ImageService, Reference, __version__
+
 from .local import NONE, image_row
 from .options import Filter, Format
 from .session import filters_of, session_of, usage
@@ -44,6 +42,7 @@ IMAGE_COLUMNS: Final = {
 
 def df(
     context: typer.Context,
+    *,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Each image.")] = False,
     chosen: Format = "",
 ) -> None:
@@ -84,14 +83,13 @@ def _first_name(names: tuple[str, ...]) -> tuple[str, str]:
 
 def events(
     context: typer.Context,
+    *,
     since: Annotated[
         str | None, typer.Option("--since", metavar="TIME", help="From then on: 10m, a time, or seconds of the epoch.")
     ] = None,
-    until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="Up to then; for ever by default.")] = None,
-    filters: Filter = [],  # noqa: B006
-    chosen: Annotated[
-        str, typer.Option("--format", metavar="FORMAT", help="json, or a template of {{.Field}} and {{json .Field}}.")
-    ] = "",
+    until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="Up to then.")] = None,
+    filters: Filter,
+    chosen: Annotated[str, typer.Option("--format", metavar="FORMAT", help="json, or a template of {{.Field}}s.")] = "",
 ) -> None:
     """Show what happens to images, across restarts of the Engine."""
     narrowed = filters_of(filters)
@@ -116,7 +114,8 @@ def events(
 
 def _line(event: Event) -> str:
     time = from_nanoseconds(event.time_nano) if event.time_nano else ""
-    actor, attributes = (event.actor.id, event.actor.attributes) if event.actor else ("", {})
+    actor = event.actor.id if event.actor else ""
+    attributes = event.actor.attributes if event.actor else dict[str, str]()
     more = ", ".join(f"{name}={attributes[name]}" for name in sorted(attributes))
     return clean(f"{time} {event.type} {event.action} {actor}{f' ({more})' if more else ''}")
 
@@ -148,6 +147,7 @@ def ping(context: typer.Context) -> None:
 
 def version(
     context: typer.Context,
+    *,
     chosen: Annotated[
         str, typer.Option("--format", "-f", metavar="FORMAT", help="json, or a template: {{.Server.Version}}.")
     ] = "",

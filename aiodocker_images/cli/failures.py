@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from ..errors import (
+from aiodocker_images import (
     APIError,
     ArchiveFileError,
     ConfigError,
@@ -23,6 +23,7 @@ from ..errors import (
     UnauthorizedError,
     UnsupportedAPIVersionError,
 )
+
 from .exits import DONE, FAILED, SOME_FAILED, USAGE
 from .terminal import PROGRAM, clean
 
@@ -58,11 +59,14 @@ _NOT_FOUND: Final = {
 
 def headline(error: BaseException) -> str:
     """Return what happened as one line without surprises."""
-    if isinstance(error, APIError) and "\n" in error.message and (error.operation or "").startswith("build"):
-        # Behind its first line an error of a build has the output of the step, which has been shown already.
-        text = f"{error.operation}: {error.message.partition(chr(10))[0]}"
-    else:
-        text = str(error)
+    text = str(error)
+    if isinstance(error, APIError):
+        # Where the Engine is and what it was asked, `--debug` shows. Behind its first line an error of a build has
+        # the output of the step, which has been shown already.
+        message = error.message
+        if error.operation is not None and error.operation.startswith("build"):
+            message = message.partition("\n")[0]
+        text = f"{error.operation}: {message}" if error.operation else message
     line = clean(text)
     return line if len(line) <= MAX_HEADLINE else f"{line[: MAX_HEADLINE - 1]}…"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 import time
 from collections import deque
@@ -12,17 +13,20 @@ from typing import Any, Final, Literal, Protocol, TypeAlias, cast
 
 import msgspec
 
-from ..errors import DockerError
-from ..progress import ProgressFrame, ProgressTracker
+from aiodocker_images import DockerError, ProgressFrame, ProgressTracker
+
 from . import failures
 from .terminal import clean, is_terminal, moves_cursor, note, say
 
-__all__ = ["Job", "JSONReport", "PlainReport", "Report", "Result", "Speed", "frame_document", "report_for", "run_jobs"]
+__all__ = ["JSONReport", "Job", "PlainReport", "Report", "Result", "Speed", "frame_document", "report_for", "run_jobs"]
 
 State: TypeAlias = Literal["waiting", "running", "done", "failed"]
 
 WINDOW: Final = 8.0
 """Seconds that the speed is measured over."""
+
+# What these frames say comes again in the result.
+_RESULT: Final = re.compile(r"(?:Digest|Status|Loaded image(?: ID)?): .*|.*: digest: sha256:.*|sha256:[0-9a-f]{64}")
 
 
 @dataclass(slots=True)
@@ -105,11 +109,11 @@ class Report(Protocol):
         """Wait for the work, and tell meanwhile."""
         ...
 
-    def frame(self, job: Job, frame: ProgressFrame) -> None:
+    def frame(self, job: Job, frame: ProgressFrame, /) -> None:
         """Tell what the Engine says of a job, after its tracker knows."""
         ...
 
-    def ended(self, job: Job, result: Result | DockerError) -> None:
+    def ended(self, job: Job, result: Result | DockerError, /) -> None:
         """Tell how a job ended."""
         ...
 
@@ -121,10 +125,10 @@ class QuietReport:
         """Wait for the work."""
         await work
 
-    def frame(self, job: Job, frame: ProgressFrame) -> None:
+    def frame(self, _job: Job, _frame: ProgressFrame, /) -> None:
         """Tell nothing."""
 
-    def ended(self, job: Job, result: Result | DockerError) -> None:
+    def ended(self, _job: Job, result: Result | DockerError, /) -> None:
         """Tell what there is to know."""
         if isinstance(result, Result):
             _say_lines(result.quiet_lines)
@@ -140,17 +144,17 @@ class PlainReport(QuietReport):
         self._several = several
         self._told: dict[tuple[str, str], str] = {}
 
-    def frame(self, job: Job, frame: ProgressFrame) -> None:
+    def frame(self, job: Job, frame: ProgressFrame, /) -> None:
         """Tell what changed."""
         text = clean(frame.status or frame.stream or "")
         layer, step = frame.id or "", text.partition(" in ")[0]  # Retrying in 5 seconds, in 4 …
-        if not text or self._told.get((job.name, layer)) == step:
+        if not text or _RESULT.fullmatch(text) or self._told.get((job.name, layer)) == step:
             return
         self._told[job.name, layer] = step
         head = f"{job.name}: " if self._several else ""
         note(f"{head}{clean(layer)}: {text}" if layer else f"{head}{text}")
 
-    def ended(self, job: Job, result: Result | DockerError) -> None:
+    def ended(self, _job: Job, result: Result | DockerError, /) -> None:
         """Tell what came of it."""
         if isinstance(result, Result):
             _say_lines(result.lines)
@@ -159,11 +163,11 @@ class PlainReport(QuietReport):
 class JSONReport(QuietReport):
     """Tells each frame, and then the result or the error, as a line of JSON on standard output."""
 
-    def frame(self, job: Job, frame: ProgressFrame) -> None:
+    def frame(self, job: Job, frame: ProgressFrame, /) -> None:
         """Tell the frame as the Engine sent it, with the image that it is about."""
         _say_json({"image": job.name, **frame_document(frame)})
 
-    def ended(self, job: Job, result: Result | DockerError) -> None:
+    def ended(self, job: Job, result: Result | DockerError, /) -> None:
         """Tell the result."""
         if isinstance(result, Result):
             _say_json({"image": job.name, "result": result.data})
@@ -217,7 +221,7 @@ async def run_jobs(
                 job.tracker.finish()
                 job.state, job.summary = "done", result.summary
             else:
-                job.state, job.summary = "failed", failures.headline(result)
+                job.state, job.summary = "failed", clean(result.message.partition("\n")[0])
             report.ended(job, result)
             return result if isinstance(result, DockerError) else None
 

@@ -10,12 +10,20 @@ from typing import Annotated, Final
 import msgspec
 import typer
 
-from ..errors import DockerError, InvalidReferenceError, NotFoundError
-from ..models import HistoryLayer, ImageSummary, Platform, RemovedImage
-from ..reference import Reference
-from ..service import ImageService
+from aiodocker_images import (
+    DockerError,
+    HistoryLayer,
+    ImageService,
+    ImageSummary,
+    InvalidReferenceError,
+    NotFoundError,
+    Platform,
+    Reference,
+    RemovedImage,
+)
+
 from .options import All, Filter, Format, Image, Images, NoTrunc, OnePlatform, Platforms, Quiet, each_of
-from .session import Session, filters_of, session_of, usage
+from .session import filters_of, session_of, usage
 from .tables import Row, shortened, written
 from .template import Template
 from .terminal import is_terminal, note, say
@@ -50,9 +58,10 @@ def ls(
     reference: Annotated[
         str | None, typer.Argument(metavar="[REPOSITORY[:TAG]]", help="Only this one, or a pattern.")
     ] = None,
+    *,
     all_images: All = False,
     digests: Annotated[bool, typer.Option("--digests", help="Show the digests, too.")] = False,
-    filters: Filter = [],  # noqa: B006
+    filters: Filter,
     chosen: Format = "",
     no_trunc: NoTrunc = False,
     quiet: Quiet = False,
@@ -80,9 +89,7 @@ def ls(
     say(text)
 
 
-def image_rows(
-    summary: ImageSummary, now: datetime, *, digests: bool, own_rows: bool, truncate: bool
-) -> Iterator[Row]:
+def image_rows(summary: ImageSummary, now: datetime, *, digests: bool, own_rows: bool, truncate: bool) -> Iterator[Row]:
     """Yield an image's rows: one for each tag, or with `digests` for each digest of the tag's repository.
 
     What has a digest and no tag has one row, or with `own_rows` one for each digest.
@@ -127,8 +134,9 @@ def short_id(image_id: str) -> str:
 def inspect(
     context: typer.Context,
     images: Images,
+    *,
     chosen: Annotated[
-        str, typer.Option("--format", "-f", metavar="FORMAT", help="json, or a template of {{.Field}} and {{json .Field}}.")
+        str, typer.Option("--format", "-f", metavar="FORMAT", help="json, or a template of {{.Field}}s.")
     ] = "",
     platform: OnePlatform = None,
 ) -> None:
@@ -170,6 +178,7 @@ async def _raw(service: ImageService, image: str, platform: str | None) -> objec
 def history(
     context: typer.Context,
     image: Image,
+    *,
     human: Annotated[bool, typer.Option("--human/--no-human", "-H", help="Sizes and times for people.")] = True,
     chosen: Format = "",
     no_trunc: NoTrunc = False,
@@ -230,12 +239,13 @@ def tag(
 def rm(
     context: typer.Context,
     images: Images,
+    *,
     force: Annotated[
         bool,
         typer.Option("--force", "-f", help="Even if a stopped container uses it, or it has several names."),
     ] = False,
     no_prune: Annotated[bool, typer.Option("--no-prune", help="Keep its untagged parents.")] = False,
-    platforms: Platforms = [],  # noqa: B006
+    platforms: Platforms,
 ) -> None:
     """Remove names from images, and images with their last name."""
     session = session_of(context)
@@ -264,26 +274,30 @@ def rm(
 
 def prune(
     context: typer.Context,
+    *,
     all_images: Annotated[
         bool, typer.Option("--all", "-a", help="All that no container uses, not only those without a name.")
     ] = False,
     filters: Annotated[
-        list[str], typer.Option("--filter", metavar="NAME=VALUE", help="until=24h, label=key=value; may be repeated.")
-    ] = [],  # noqa: B006
+        list[str],
+        typer.Option(
+            "--filter", metavar="NAME=VALUE", help="until=24h, label=key=value; may be repeated.", default_factory=list
+        ),
+    ],
     force: Annotated[bool, typer.Option("--force", "-f", help="Do not ask first.")] = False,
 ) -> None:
     """Remove images that no container uses."""
     narrowed = filters_of(filters)
     session = session_of(context)
     if not force:
-        _confirm(session, all_images=all_images)
+        _confirm(all_images=all_images)
     report = session.run(lambda service: service.prune(all=all_images, filters=narrowed))
     if report.removed:
         say(f"Deleted Images:\n{_removals(report.removed, 'untagged: ', 'deleted: ')}\n")
     say(f"Total reclaimed space: {size(report.space_reclaimed)}\n")
 
 
-def _confirm(session: Session, *, all_images: bool) -> None:
+def _confirm(*, all_images: bool) -> None:
     what = "images without at least one container associated to them" if all_images else "dangling images"
     note(f"WARNING! This will remove all {what}.")
     if not is_terminal(sys.stdin):

@@ -7,10 +7,8 @@ from typing import Annotated, BinaryIO
 
 import typer
 
-from ..errors import ArchiveError, DockerError
-from ..progress import ProgressFrame
-from ..reference import Reference
-from ..service import ImageService
+from aiodocker_images import ArchiveError, DockerError, ImageService, ProgressFrame, Reference
+
 from .jobs import Job, Report, Result, report_for, run_jobs
 from .options import (
     DEFAULT_CONCURRENCY,
@@ -22,7 +20,7 @@ from .options import (
     Quiet,
     each_of,
 )
-from .session import session_of, usage
+from .session import session_of
 from .terminal import archive_input, archive_output, clean, moves_cursor, note, reader_is_gone
 
 __all__ = ["import_", "load", "pull", "push", "save"]
@@ -36,6 +34,7 @@ SHORT_DIGEST = len("sha256:") + 12
 def pull(
     context: typer.Context,
     images: Annotated[list[str], typer.Argument(metavar="NAME[:TAG|@DIGEST]...", help="What to pull.")],
+    *,
     all_tags: Annotated[bool, typer.Option("--all-tags", "-a", help="Every tag of the repository.")] = False,
     platform: OnePlatform = None,
     quiet: Quiet = False,
@@ -48,7 +47,7 @@ def pull(
     async def one(service: ImageService, job: Job, on_frame: OnFrame) -> Result:
         pulled = await service.pull(job.name, platform=platform, all_tags=all_tags, on_frame=on_frame)
         said = "Image is up to date for" if pulled.up_to_date else "Downloaded newer image for"
-        lines = (f"Status: {said} {job.name}", pulled.reference)
+        lines: tuple[str, ...] = (f"Status: {said} {job.name}", pulled.reference)
         if pulled.digest is not None and not all_tags:
             lines = (f"Digest: {pulled.digest}", *lines)
         summary = f"{(pulled.digest or '')[:SHORT_DIGEST]}  {'up to date' if pulled.up_to_date else 'new'}".strip()
@@ -61,6 +60,7 @@ def pull(
 def push(
     context: typer.Context,
     images: Images,
+    *,
     all_tags: Annotated[bool, typer.Option("--all-tags", "-a", help="Every local tag of the repository.")] = False,
     platform: OnePlatform = None,
     quiet: Quiet = False,
@@ -83,10 +83,18 @@ def push(
 
 def load(
     context: typer.Context,
+    *,
     inputs: Annotated[
-        list[str], typer.Option("--input", "-i", metavar="FILE", help="An archive; `-` is standard input, the default.")
-    ] = [],  # noqa: B006 - typer copies it
-    platforms: Platforms = [],  # noqa: B006
+        list[str],
+        typer.Option(
+            "--input",
+            "-i",
+            metavar="FILE",
+            help="An archive; `-` is standard input, the default.",
+            default_factory=list,
+        ),
+    ],
+    platforms: Platforms,
     quiet: Quiet = False,
     as_json: JSONFrames = False,
     concurrency: Concurrency = DEFAULT_CONCURRENCY,
@@ -111,10 +119,11 @@ def load(
 def save(
     context: typer.Context,
     images: Images,
+    *,
     output: Annotated[
         str, typer.Option("--output", "-o", metavar="FILE", help="Where to; `-` is standard output, the default.")
     ] = "-",
-    platforms: Platforms = [],  # noqa: B006
+    platforms: Platforms,
     checksum: Annotated[bool, typer.Option("--checksum", help="Tell the sha256 of the archive.")] = False,
     quiet: Quiet = False,
     as_json: JSONFrames = False,
@@ -155,9 +164,13 @@ def import_(
         str, typer.Argument(metavar="FILE|URL|-", help="The tar of a root file system; the Engine fetches a URL.")
     ],
     repository: Annotated[str | None, typer.Argument(metavar="[REPOSITORY[:TAG]]", help="Its name.")] = None,
+    *,
     changes: Annotated[
-        list[str], typer.Option("--change", "-c", metavar="INSTRUCTION", help='Of a Dockerfile: CMD ["/bin/sh"].')
-    ] = [],  # noqa: B006
+        list[str],
+        typer.Option(
+            "--change", "-c", metavar="INSTRUCTION", help='Of a Dockerfile: CMD ["/bin/sh"].', default_factory=list
+        ),
+    ],
     message: Annotated[str | None, typer.Option("--message", "-m", metavar="TEXT", help="The image's comment.")] = None,
     platform: OnePlatform = None,
     quiet: Quiet = False,
@@ -170,22 +183,20 @@ def import_(
         imported = await service.import_image(
             given, repository=repository, changes=changes, message=message, platform=platform, on_frame=on_frame
         )
-        return Result(lines=(imported.id,), quiet_lines=(imported.id,), summary=imported.id[:SHORT_DIGEST], data=imported)
+        return Result(
+            lines=(imported.id,), quiet_lines=(imported.id,), summary=imported.id[:SHORT_DIGEST], data=imported
+        )
 
     job = Job(repository or clean(source), "Importing")
     _run(context, [job], one, quiet=quiet, as_json=as_json, concurrency=1)
 
 
-def _run(
-    context: typer.Context, jobs: list[Job], work: Work, *, quiet: bool, as_json: bool, concurrency: int
-) -> None:
+def _run(context: typer.Context, jobs: list[Job], work: Work, *, quiet: bool, as_json: bool, concurrency: int) -> None:
     session = session_of(context)
     report: Report = report_for(jobs, quiet=quiet, as_json=as_json)
 
     async def all_of(service: ImageService) -> list[DockerError | None]:
-        return await run_jobs(
-            jobs, lambda job, on_frame: work(service, job, on_frame), report, concurrency=concurrency
-        )
+        return await run_jobs(jobs, lambda job, on_frame: work(service, job, on_frame), report, concurrency=concurrency)
 
     session.finish(session.run(all_of))
 

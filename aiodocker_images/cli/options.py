@@ -8,8 +8,8 @@ from typing import Annotated, Final
 
 import typer
 
-from ..errors import DockerError
-from ..service import ImageService
+from aiodocker_images import DockerError, ImageService
+
 from .session import Session
 
 __all__ = [
@@ -52,17 +52,26 @@ JSONFrames = Annotated[
     bool, typer.Option("--json", help="Each frame of the progress, and then the result, as a line of JSON.")
 ]
 Format = Annotated[
-    str, typer.Option("--format", metavar="FORMAT", help="table, json, or a template of {{.Field}} and {{json .Field}}.")
+    str,
+    typer.Option("--format", metavar="FORMAT", help="table, json, or a template of {{.Field}}s, after `table` too."),
 ]
 NoTrunc = Annotated[bool, typer.Option("--no-trunc", help="Do not shorten anything.")]
 All = Annotated[bool, typer.Option("--all", "-a")]
-Filter = Annotated[list[str], typer.Option("--filter", "-f", metavar="NAME=VALUE", help="Narrow it; may be repeated.")]
+Filter = Annotated[
+    list[str],
+    typer.Option("--filter", "-f", metavar="NAME=VALUE", help="Narrow it; may be repeated.", default_factory=list),
+]
 OnePlatform = Annotated[
     str | None, typer.Option("--platform", metavar="OS/ARCH[/VARIANT]", help="Of a multi-platform image.")
 ]
 Platforms = Annotated[
     list[str],
-    typer.Option("--platform", metavar="OS/ARCH[/VARIANT]", help="Only these, separated by commas or repeated."),
+    typer.Option(
+        "--platform",
+        metavar="OS/ARCH[/VARIANT]",
+        help="Only these, separated by commas or repeated.",
+        default_factory=list,
+    ),
 ]
 Concurrency = Annotated[
     int, typer.Option("--concurrency", "-j", min=1, max=1000, metavar="N", help="So many images at once.")

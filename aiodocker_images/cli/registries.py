@@ -7,10 +7,8 @@ from typing import Annotated, Final
 
 import typer
 
-from ..credentials import RegistryAuth
-from ..models import SearchResult
-from ..reference import DOCKER_HUB
-from ..service import ImageService
+from aiodocker_images import ImageService, RegistryAuth, SearchResult
+
 from .options import Filter, Format, NoTrunc
 from .session import filters_of, session_of, usage
 from .tables import Row, shortened, written
@@ -27,7 +25,8 @@ MAX_PASSWORD: Final = 64 << 10
 def search(
     context: typer.Context,
     term: Annotated[str, typer.Argument(metavar="TERM", help="A word, or REGISTRY/word.")],
-    filters: Filter = [],  # noqa: B006
+    *,
+    filters: Filter,
     limit: Annotated[int | None, typer.Option("--limit", metavar="N", help="At most so many; 25 by default.")] = None,
     chosen: Format = "",
     no_trunc: NoTrunc = False,
@@ -58,6 +57,7 @@ def _row(found: SearchResult, chosen: str, *, truncate: bool) -> Row:
 def login(
     context: typer.Context,
     registry: Annotated[str, typer.Argument(metavar="[REGISTRY]", help="Docker Hub by default.")] = "",
+    *,
     username: Annotated[str | None, typer.Option("--username", "-u", metavar="NAME", help="Who.")] = None,
     password_stdin: Annotated[
         bool, typer.Option("--password-stdin", help="Take the password, or a token, from standard input.")
@@ -73,7 +73,7 @@ def login(
         raise typer.BadParameter("standard input is no terminal to ask for a password: take --password-stdin")
     name = username or typer.prompt("Username", err=True)
     secret = _password() if password_stdin else typer.prompt("Password", hide_input=True, err=True)
-    address = "" if registry == DOCKER_HUB else registry
+    address = "" if registry == "docker.io" else registry  # it is known as something else there
     auth = RegistryAuth(username=name, password=secret, server_address=address)
     answer = session_of(context).run(lambda service: service.login(auth))
     say(f"{clean(answer.status) or 'Login Succeeded'}\n")

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from typing import TypeVar, cast
 
 import typer
 
-from ..endpoint import Endpoint
-from ..errors import DockerError
-from ..service import ImageService
+from aiodocker_images import DockerError, Endpoint, ImageService
+
 from . import exits, failures
 from .terminal import PROGRAM, note
 
@@ -23,10 +22,10 @@ T = TypeVar("T")
 class Session:
     """One command line: its global options, filled in by the callback of the program."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, debug: bool = False) -> None:
         self.host: str | None = None
         self.context: str | None = None
-        self.debug = False
+        self.debug = debug
 
     def endpoint(self) -> Endpoint:
         """Return where the Engine is. Raises `ConfigError`."""
@@ -73,7 +72,7 @@ def session_of(context: typer.Context) -> Session:
 
 
 @contextmanager
-def usage() -> Iterator[None]:
+def usage() -> Generator[None, None, None]:
     """Turn what the library says of senseless arguments into a usage error. For calls that send nothing yet."""
     try:
         yield

@@ -48,7 +48,7 @@ def laid_out(lines: Iterable[Sequence[str]]) -> str:
     """Line up cells in columns: three spaces between them, none narrower than ten; the last is as it is."""
     cells = [list(line) for line in lines]
     widths = [
-        max(max(len(line[number]) + _GAP for line in cells if number < len(line) - 1), _MINIMUM)
+        max([_MINIMUM, *(len(line[number]) + _GAP for line in cells if number < len(line) - 1)])
         for number in range(max((len(line) for line in cells), default=1) - 1)
     ]
     # As Go's tabwriter does, widths count characters; what is one character and two cells wide moves the rest.

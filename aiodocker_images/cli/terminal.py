@@ -10,9 +10,23 @@ import sys
 from contextlib import suppress
 from typing import BinaryIO, Final, TextIO
 
-from ..errors import ArchiveError
+from aiodocker_images import ArchiveError
 
-__all__ = ["PROGRAM", "StandardStreamError", "archive_input", "archive_output", "clean", "coloured", "note", "say", "visible"]
+__all__ = [
+    "PROGRAM",
+    "StandardStreamError",
+    "archive_input",
+    "archive_output",
+    "clean",
+    "coloured",
+    "is_terminal",
+    "moves_cursor",
+    "note",
+    "reader_is_gone",
+    "say",
+    "tolerate_any_text",
+    "visible",
+]
 
 PROGRAM: Final = "aiodocker-images"
 
@@ -25,14 +39,32 @@ _OUTPUT_CONTROL: Final = re.compile(r"[\x00-\x07\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\
 
 
 class StandardStreamError(Exception):
-    """Standard input or output cannot be used for what was asked."""
+    """Standard input or output cannot be used for what was asked. `misused`: it was known before anything was done."""
+
+    def __init__(self, message: str, *, misused: bool = False) -> None:
+        super().__init__(message)
+        self.misused = misused
 
 
 def say(text: str) -> None:
-    """Write to standard output, at once. Raises OSError, and `StandardStreamError` if it is closed."""
+    """Write to standard output, at once. Raises BrokenPipeError, and `StandardStreamError` for all else."""
     stream = _output()
-    stream.write(text)
-    stream.flush()
+    try:
+        stream.write(text)
+        stream.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _forget_output()
+        raise StandardStreamError(f"cannot write to standard output: {error.strerror or error}") from error
+
+
+def _forget_output() -> None:
+    """Let what could not be written be lost quietly, and not fail again when the interpreter ends."""
+    with suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
 
 
 def note(text: str) -> None:
@@ -61,7 +93,7 @@ def clean(text: str) -> str:
 
 
 def coloured(text: str) -> str:
-    """Return what a build says as it may go to standard output: colours to a terminal, nothing else that controls it."""
+    """Return what a build says as it may go to standard output: with colours for a terminal, and no other control."""
     keep = is_terminal(sys.stdout) and not os.environ.get("NO_COLOR")
     text = _ESCAPE.sub(lambda match: match[0] if keep and _COLOUR.fullmatch(match[0]) else "", text)
     return _OUTPUT_CONTROL.sub("", text)
@@ -86,7 +118,7 @@ def archive_input() -> str | BinaryIO:
     if stream is None or stream.closed:  # pyright: ignore[reportUnnecessaryComparison] - it is None if it was closed
         raise StandardStreamError("standard input is closed")
     if is_terminal(stream):
-        raise StandardStreamError("standard input is a terminal: name a file, or redirect an archive to it")
+        raise StandardStreamError("standard input is a terminal: name a file, or redirect to it", misused=True)
     return _by_path("/dev/stdin", 0, os.R_OK) or stream.buffer
 
 
@@ -94,7 +126,9 @@ def archive_output() -> str | BinaryIO:
     """Return standard output as a target of an archive. Raises `StandardStreamError` for a terminal."""
     stream = _output()
     if is_terminal(stream):
-        raise StandardStreamError("refusing to write an archive to a terminal: name a file with -o, or redirect")
+        raise StandardStreamError(
+            "refusing to write an archive to a terminal: name a file with -o, or redirect", misused=True
+        )
     return _by_path("/dev/stdout", 1, os.W_OK) or stream.buffer
 
 
