@@ -11,7 +11,7 @@ from rich.text import Text
 from aiodocker_images import LayerProgress
 
 from .jobs import Job, Speed
-from .terminal import clean
+from .terminal import clean, visible
 from .units import clock, size
 
 __all__ = ["Board"]
@@ -93,9 +93,9 @@ class Board:
         match job.state:
             case "done":
                 moved = f"{size(job.bytes_done, 3)} in " if job.bytes_done else ""
-                words = f"{job.summary}  {moved}{seconds:.1f}s".strip()
+                words = f"{visible(job.summary)}  {moved}{seconds:.1f}s".strip()
             case "failed":
-                words = job.summary
+                words = clean(job.summary)
             case "running":
                 percent = "" if job.fraction is None else f"{int(job.fraction * 100):3}%  "
                 words = f"{percent}{_amount(job.bytes_done, job.bytes_total)}".rstrip()
@@ -120,8 +120,8 @@ class Board:
         if left - _STATUS - 1 >= _MIN_BAR + _AMOUNT + 2:
             line.append(f" {set_cell_size(clean(layer.status), _STATUS)}", style="green" if layer.done else "default")
             left -= _STATUS + 1
-        elif not amount:  # too narrow for both: a layer without numbers has its word
-            return line.append(f" {_from_start(clean(layer.status), left - 1, self._marks.more)}")
+        elif not amount or left < _MIN_BAR + _AMOUNT + 2:  # too narrow for all: numbers, or else the word
+            return line.append(f" {_from_start(amount or clean(layer.status), left - 1, self._marks.more)}")
         if layer.done:
             return line
         line.append(" ")

@@ -14,7 +14,7 @@ from aiodocker_images import Event, ImageDiskUsage, ImageService, Reference, __v
 from .local import NONE, image_row
 from .options import Filter, Format
 from .session import filters_of, session_of, usage
-from .tables import Row, written
+from .tables import Listing, Row
 from .template import Template
 from .terminal import PROGRAM, clean, say
 from .units import from_nanoseconds, size
@@ -47,17 +47,18 @@ def df(
     chosen: Format = "",
 ) -> None:
     """Show the disk that images take."""
-    usage_of = session_of(context).run(lambda service: service.disk_usage(verbose=verbose))
     with usage():
-        if verbose:
-            now = datetime.now(UTC)
-            rows = [
-                image_row(image, now, *_first_name(image.repo_tags), NONE, truncate=chosen in ("", "table"))
-                for image in usage_of.items
-            ]
-            text = written(rows, IMAGE_COLUMNS, chosen=chosen)
-        else:
-            text = written([_row(usage_of)], COLUMNS, chosen=chosen)
+        listing = Listing(chosen, IMAGE_COLUMNS if verbose else COLUMNS)
+    used = session_of(context).run(lambda service: service.disk_usage(verbose=verbose))
+    rows = [_row(used)]
+    if verbose:
+        now = datetime.now(UTC)
+        rows = [
+            image_row(image, now, *_first_name(image.repo_tags), NONE, truncate=chosen in ("", "table"))
+            for image in used.items
+        ]
+    with usage():
+        text = listing.write(rows)
     say(text)
 
 

@@ -24,7 +24,7 @@ from aiodocker_images import (
 
 from .options import All, Filter, Format, Image, Images, NoTrunc, OnePlatform, Platforms, Quiet, each_of
 from .session import filters_of, session_of, usage
-from .tables import Row, shortened, written
+from .tables import Listing, Row, shortened
 from .template import Template
 from .terminal import is_terminal, note, say
 from .units import age, local_time, rfc3339, size
@@ -49,6 +49,13 @@ HISTORY_COLUMNS: Final = {
     "Size": "SIZE",
     "Comment": "COMMENT",
 }
+EXACT_HISTORY_COLUMNS: Final = {
+    "ID": "IMAGE",
+    "CreatedAt": "CREATED AT",
+    "CreatedBy": "CREATED BY",
+    "Size": "SIZE",
+    "Comment": "COMMENT",
+}
 COMMAND_WIDTH: Final = 45
 LONG_AGO: Final = datetime(2000, 1, 1, tzinfo=UTC)  # builds that are to be reproducible set such dates
 
@@ -68,6 +75,8 @@ def ls(
 ) -> None:
     """List the images that the Engine has."""
     narrowed = filters_of(filters)
+    with usage():
+        listing = Listing(chosen, DIGEST_COLUMNS if digests else COLUMNS, HEADINGS)
     if reference is not None:
         narrowed.setdefault("reference", []).append(reference)
 
@@ -85,7 +94,7 @@ def ls(
         say("".join(f"{row['ID']}\n" for row in rows))
         return
     with usage():
-        text = written(rows, DIGEST_COLUMNS if digests else COLUMNS, chosen=chosen, headings=HEADINGS)
+        text = listing.write(rows)
     say(text)
 
 
@@ -190,19 +199,15 @@ def history(
     async def steps(service: ImageService) -> list[HistoryLayer]:
         return await service.history(image, platform=platform)
 
+    with usage():
+        listing = Listing(chosen, HISTORY_COLUMNS if human else EXACT_HISTORY_COLUMNS, HEADINGS)
     now = datetime.now(UTC)
     rows = [_history_row(step, now, human=human, truncate=not no_trunc) for step in session_of(context).run(steps)]
     if quiet and chosen in ("", "table"):
         say("".join(f"{row['ID']}\n" for row in rows))
         return
-    columns = HISTORY_COLUMNS
-    if not human:
-        columns = {
-            ("CreatedAt" if name == "CreatedSince" else name): heading for name, heading in HISTORY_COLUMNS.items()
-        }
-        columns["CreatedAt"] = "CREATED AT"
     with usage():
-        text = written(rows, columns, chosen=chosen, headings=HEADINGS)
+        text = listing.write(rows)
     say(text)
 
 

@@ -42,7 +42,7 @@ def pull(
     concurrency: Concurrency = DEFAULT_CONCURRENCY,
 ) -> None:
     """Pull images from their registries, several at once."""
-    references = _references(images, all_tags=all_tags, quiet=quiet or as_json)
+    references = _references(images, all_tags=all_tags)
 
     async def one(service: ImageService, job: Job, on_frame: OnFrame) -> Result:
         pulled = await service.pull(job.name, platform=platform, all_tags=all_tags, on_frame=on_frame)
@@ -68,7 +68,7 @@ def push(
     concurrency: Concurrency = DEFAULT_CONCURRENCY,
 ) -> None:
     """Push images to the registries that their names say, several at once."""
-    references = _references(images, all_tags=all_tags, quiet=quiet or as_json)
+    references = _references(images, all_tags=all_tags)
 
     async def one(service: ImageService, job: Job, on_frame: OnFrame) -> Result:
         pushed = await service.push(job.name, platform=platform, all_tags=all_tags, on_frame=on_frame)
@@ -201,14 +201,7 @@ def _run(context: typer.Context, jobs: list[Job], work: Work, *, quiet: bool, as
     session.finish(session.run(all_of))
 
 
-def _references(images: list[str], *, all_tags: bool, quiet: bool) -> list[Reference]:
+def _references(images: list[str], *, all_tags: bool) -> list[Reference]:
     """Read all names before anything is sent; the same one twice is one image."""
-    references: list[Reference] = []
-    for each in images:
-        reference = Reference.parse(each)
-        if not all_tags and reference.tag_or_digest is None:
-            reference = reference.with_default_tag()
-            if not quiet and len(images) == 1:
-                note("Using default tag: latest")
-        references.append(reference)
-    return list(dict.fromkeys(references))
+    references = [Reference.parse(each) for each in images]
+    return list(dict.fromkeys(each if all_tags else each.with_default_tag() for each in references))

@@ -11,7 +11,7 @@ from aiodocker_images import ImageService, RegistryAuth, SearchResult
 
 from .options import Filter, Format, NoTrunc
 from .session import filters_of, session_of, usage
-from .tables import Row, shortened, written
+from .tables import Listing, Row, shortened
 from .terminal import StandardStreamError, clean, is_terminal, note, say
 
 __all__ = ["login", "search"]
@@ -33,13 +33,15 @@ def search(
 ) -> None:
     """Search Docker Hub, or another registry that can be searched, for repositories."""
     narrowed = filters_of(filters)
+    with usage():
+        listing = Listing(chosen, COLUMNS)
 
     async def found(service: ImageService) -> list[SearchResult]:
         return await service.search(term, limit=limit, filters=narrowed)
 
     results = session_of(context).run(found)
     with usage():
-        text = written([_row(each, chosen, truncate=not no_trunc) for each in results], COLUMNS, chosen=chosen)
+        text = listing.write([_row(each, chosen, truncate=not no_trunc) for each in results])
     say(text)
 
 

@@ -11,7 +11,7 @@ import msgspec
 from .template import Template, TemplateError
 from .terminal import visible
 
-__all__ = ["Columns", "Row", "laid_out", "shortened", "written"]
+__all__ = ["Columns", "Listing", "Row", "laid_out", "shortened"]
 
 _MINIMUM: Final = 10  # of a column
 _GAP: Final = 3
@@ -23,25 +23,37 @@ Columns: TypeAlias = "Mapping[str, str]"
 """Headings by the names of their fields, in order: what a table shows of a row."""
 
 
-def written(rows: Sequence[Row], columns: Columns, *, chosen: str, headings: Mapping[str, str] | None = None) -> str:
-    """Write rows as `chosen` says: "table", "json", a template, or "table" and a template.
+class Listing:
+    """How rows are written: "table", "json", a template, or "table" and a template.
 
-    `headings` are those of all fields, for templates that show others than `columns`. Raises `TemplateError`.
+    `columns` are what a table shows; `headings` are those of other fields, for templates that name them. Raises
+    `TemplateError` for a format that is none.
     """
-    if chosen == "json":
-        return "".join(f"{msgspec.json.encode(row).decode()}\n" for row in rows)
-    rows = [{name: visible(value) for name, value in row.items()} for row in rows]
-    if chosen in ("", "table"):
-        return laid_out([list(columns.values()), *([row[name] for name in columns] for row in rows)])
-    name, _, rest = chosen.partition(" ")
-    template = Template(rest.strip(" ") if name == "table" else chosen)
-    if not template.fields:
-        raise TemplateError(f"{chosen[:80]!r} is no format: table, json, or a template such as '{{{{.ID}}}}'")
-    lines = [template.fill(row) for row in rows]
-    if name != "table":
-        return "".join(f"{line}\n" for line in lines)
-    known = {**{each: each.upper() for row in rows[:1] for each in row}, **(headings or {}), **columns}
-    return laid_out([line.split("\t") for line in (template.fill(known), *lines)])
+
+    def __init__(self, chosen: str, columns: Columns, headings: Mapping[str, str] | None = None) -> None:
+        name, _, rest = chosen.partition(" ")
+        self._as_json = chosen == "json"
+        self._columns = columns
+        self._headings = {**(headings or {}), **columns}
+        self._in_columns = name in ("", "table")
+        self._template: Template | None = None
+        if chosen not in ("", "table", "json"):
+            self._template = Template(rest.strip(" ") if name == "table" else chosen)
+            if not self._template.fields:
+                raise TemplateError(f"{chosen[:80]!r} is no format: table, json, or a template such as '{{{{.ID}}}}'")
+
+    def write(self, rows: Sequence[Row]) -> str:
+        """Return the rows as text. Raises `TemplateError` for a field that they do not have."""
+        if self._as_json:
+            return "".join(f"{msgspec.json.encode(row).decode()}\n" for row in rows)
+        rows = [{name: visible(value) for name, value in row.items()} for row in rows]
+        if self._template is None:
+            return laid_out([list(self._columns.values()), *([row[name] for name in self._columns] for row in rows)])
+        lines = [self._template.fill(row) for row in rows]
+        if not self._in_columns:
+            return "".join(f"{line}\n" for line in lines)
+        known = {**{name: name.upper() for row in rows[:1] for name in row}, **self._headings}
+        return laid_out([line.split("\t") for line in (self._template.fill(known), *lines)])
 
 
 def laid_out(lines: Iterable[Sequence[str]]) -> str:
