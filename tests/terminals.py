@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import os
@@ -98,14 +99,21 @@ class Terminal:
                 self._stream.feed(data)
                 self.pictures.append(self.lines)
 
-    def until(self, seen: Callable[[Self], bool], within: float = 30) -> Self:
+    def until(self, seen: Callable[[], bool], within: float = 30) -> None:
         """Read until something can be seen."""
         end = time.monotonic() + within
-        while not seen(self):
+        while not seen():
             assert time.monotonic() < end, f"not seen within {within} s:\n{self.text}"
             assert self.process.poll() is None, f"ended with {self.process.returncode} before that:\n{self.text}"
             self.read()
-        return self
+
+    async def shows(self, text: str) -> None:
+        """Wait until a text stands on the screen."""
+        await asyncio.to_thread(self.until, lambda: text in self.text)
+
+    async def ended(self) -> int:
+        """Wait for the end of the program; see `wait`."""
+        return await asyncio.to_thread(self.wait)
 
     def press(self, keys: str) -> None:
         os.write(self._master, keys.encode())

@@ -11,7 +11,7 @@ import os
 import threading
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -281,7 +281,7 @@ class DaemonThread:
             self._ready.set()
             await self._stop.wait()
 
-    def __enter__(self) -> DaemonThread:
+    def __enter__(self) -> Self:
         self._thread.start()
         assert self._ready.wait(10)
         return self
@@ -313,7 +313,7 @@ WORDS = (
 ARGUMENTS = st.lists(st.sampled_from(WORDS) | st.text(max_size=8).filter(lambda text: "/" not in text), max_size=7)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ARGUMENTS)
 @example(["pull", "app", "\udcff"])
 @example(["save", "-o", "-", "app"])

@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -14,7 +13,7 @@ from typer.testing import CliRunner, Result
 from aiodocker_images.cli.app import app
 from aiodocker_images.cli.session import Session
 
-from .scripted import Exchange, ScriptedDaemon
+from .scripted import Exchange, Handler, ScriptedDaemon
 from .tars import tar_of
 
 ID = f"sha256:{'ab' * 32}"
@@ -109,7 +108,7 @@ REQUESTS: list[tuple[str, list[tuple[str, Mapping[str, str | list[str]]]]]] = [
     ),
     ("version", [("GET /version", {})]),
     (
-        "build -t app:1 -t b --build-arg A=b --label l=m --target t --no-cache --pull --network none --shm-size 64m {dir}",
+        "build -t app:1 -t b --build-arg A=b --label l=m --target t --no-cache --network none --shm-size 64m {dir}",
         [
             (
                 "POST /build",
@@ -119,13 +118,13 @@ REQUESTS: list[tuple[str, list[tuple[str, Mapping[str, str | list[str]]]]]] = [
                     "labels": '{"l":"m"}',
                     "target": "t",
                     "nocache": "true",
-                    "pull": "true",
                     "networkmode": "none",
                     "shmsize": str(64 << 20),
                 },
             )
         ],
     ),
+    ("build --pull {dir}", [("POST /build", {"pull": "true"})]),
     ("build -q -f {dir}/Other {dir}", [("POST /build", {"q": "true", "dockerfile": "Other"})]),
     ("build -f Other {dir}", [("POST /build", {"dockerfile": "Other"})]),
     (
@@ -139,14 +138,14 @@ REQUESTS: list[tuple[str, list[tuple[str, Mapping[str, str | list[str]]]]]] = [
 def script(daemon: ScriptedDaemon) -> None:
     """Let every operation succeed in the fewest words."""
 
-    def answer(document: object, status: int = 200) -> Any:
+    def answer(document: object, status: int = 200) -> Handler:
         async def handler(exchange: Exchange) -> None:
             await exchange.body()
             await exchange.answer_json(document, status)
 
         return handler
 
-    def frames(*documents: object) -> Any:
+    def frames(*documents: object) -> Handler:
         async def handler(exchange: Exchange) -> None:
             await exchange.body()
             await exchange.head()

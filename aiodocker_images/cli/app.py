@@ -15,7 +15,7 @@ from . import building, engine, exits, local, moving, registries
 from .exits import STATUSES, Stopped, end_by
 from .failures import headline, status_of
 from .session import Session, session_of
-from .terminal import PROGRAM, StandardStreamError, clean, note, say, tolerate_any_text
+from .terminal import PROGRAM, NobodyReadsError, StandardStreamError, clean, note, say, tolerate_any_text
 
 __all__ = ["app", "main"]
 
@@ -113,12 +113,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         note("")
         end_by(signal.SIGINT)
-    except BrokenPipeError:
+    except NobodyReadsError:
         end_by(signal.SIGPIPE)
 
 
 def _run(session: Session, arguments: Sequence[str] | None) -> int:
     error: Exception
+    status: object
     try:
         # Not standalone: typer would write its own errors, and end the program.
         status = typer.main.get_command(app).main(
@@ -127,16 +128,21 @@ def _run(session: Session, arguments: Sequence[str] | None) -> int:
             standalone_mode=False,
             obj=session,
         )
-        return status if isinstance(status, int) else exits.DONE
+    except SystemExit as left:
+        if isinstance(left.__context__, BrokenPipeError):  # met by typer, as it wrote the help
+            raise NobodyReadsError from None
+        raise
     except typer.TyperException as wrong:
         return _misused(wrong)
-    except typer.Abort:
+    except typer.Abort as aborted:
+        if isinstance(aborted.__context__, KeyboardInterrupt):  # at a question
+            raise Stopped(signal.SIGINT) from None
         note(f"{PROGRAM}: nothing was answered, and nothing was done")
         return exits.FAILED
     except DockerError as failure:
         session.report([failure])
         return status_of(failure)
-    except (Stopped, BrokenPipeError):
+    except (Stopped, NobodyReadsError):
         raise
     except StandardStreamError as failure:
         note(f"{PROGRAM}: {failure}")
@@ -148,6 +154,10 @@ def _run(session: Session, arguments: Sequence[str] | None) -> int:
         error = failure
         note(f"{PROGRAM}: an error of this program, {type(failure).__name__}: {headline(failure)}")
         note(f"With {DEBUG_VARIABLE}=1 it says where; please report that.")
+    else:
+        if status == 128 + signal.SIGINT:  # typer has caught a KeyboardInterrupt
+            raise Stopped(signal.SIGINT)
+        return status if isinstance(status, int) else exits.DONE
     if session.debug:
         session.trace(error)
     return exits.FAILED

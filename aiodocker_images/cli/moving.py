@@ -21,7 +21,7 @@ from .options import (
     each_of,
 )
 from .session import session_of
-from .terminal import archive_input, archive_output, clean, moves_cursor, note, reader_is_gone
+from .terminal import NobodyReadsError, archive_input, archive_output, clean, moves_cursor, note, reader_is_gone
 
 __all__ = ["import_", "load", "pull", "push", "save"]
 
@@ -146,7 +146,7 @@ def save(
             saved = await service.save(*images, to=target, platforms=chosen, checksum=checksum, on_bytes=count)
         except ArchiveError as error:
             if to_output and reader_is_gone(error):
-                raise BrokenPipeError from error
+                raise NobodyReadsError from error
             raise
         if saved.digest is not None and to_output and not quiet:
             note(saved.digest)

@@ -14,6 +14,7 @@ from aiodocker_images import ArchiveError
 
 __all__ = [
     "PROGRAM",
+    "NobodyReadsError",
     "StandardStreamError",
     "archive_input",
     "archive_output",
@@ -46,14 +47,18 @@ class StandardStreamError(Exception):
         self.misused = misused
 
 
+class NobodyReadsError(Exception):
+    """Whoever read standard output has had enough, as `head` has. No OSError: typer would take it for itself."""
+
+
 def say(text: str) -> None:
-    """Write to standard output, at once. Raises BrokenPipeError, and `StandardStreamError` for all else."""
+    """Write to standard output, at once. Raises `NobodyReadsError` and `StandardStreamError`."""
     stream = _output()
     try:
         stream.write(text)
         stream.flush()
     except BrokenPipeError:
-        raise
+        raise NobodyReadsError from None
     except OSError as error:
         _forget_output()
         raise StandardStreamError(f"cannot write to standard output: {error.strerror or error}") from error
@@ -119,7 +124,9 @@ def archive_input() -> str | BinaryIO:
         raise StandardStreamError("standard input is closed")
     if is_terminal(stream):
         raise StandardStreamError("standard input is a terminal: name a file, or redirect to it", misused=True)
-    return _by_path("/dev/stdin", 0, os.R_OK) or stream.buffer
+    # Unbuffered: a buffer waits until it is full.
+    raw: BinaryIO = getattr(stream.buffer, "raw", stream.buffer)
+    return _by_path("/dev/stdin", 0, os.R_OK) or raw
 
 
 def archive_output() -> str | BinaryIO:
