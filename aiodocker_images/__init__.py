@@ -40,8 +40,13 @@ from .buildkit import (
 )
 from .credentials import (
     Keychain,
+    ListingKeychain,
+    MultiKeychain,
     RegistryAuth,
     StaticKeychain,
+)
+from .dockerkeychain import (
+    DockerKeychain,
 )
 from .endpoint import (
     Endpoint,
@@ -55,6 +60,7 @@ from .errors import (
     ConfigError,
     ConflictError,
     ContextNotFoundError,
+    CredentialHelperError,
     DaemonUnreachableError,
     DockerError,
     EncodeError,
@@ -164,10 +170,12 @@ __all__ = [
     "ConfigError",
     "ConflictError",
     "ContextNotFoundError",
+    "CredentialHelperError",
     "DaemonUnreachableError",
     "Descriptor",
     "DistributionInspect",
     "DockerError",
+    "DockerKeychain",
     "EncodeError",
     "Endpoint",
     "EngineComponent",
@@ -197,6 +205,7 @@ __all__ = [
     "InvalidReferenceError",
     "Keychain",
     "LayerProgress",
+    "ListingKeychain",
     "LoadResult",
     "LoginResult",
     "ManifestSize",
@@ -206,6 +215,7 @@ __all__ = [
     "MirrorPlan",
     "MirrorSummary",
     "Moment",
+    "MultiKeychain",
     "NoSpaceError",
     "NotFoundError",
     "OnFrame",

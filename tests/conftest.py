@@ -45,6 +45,26 @@ def nothing_reported_by_asyncio(caplog: pytest.LogCaptureFixture) -> Generator[N
     assert [report.getMessage() for report in reports] == []
 
 
+# What of the environment says where Docker is and who we are there, but how the private Engine and registry are named.
+FOREIGN = (
+    *("DOCKER_API_VERSION", "DOCKER_AUTH_CONFIG", "DOCKER_CERT_PATH", "DOCKER_CONTEXT", "DOCKER_DEFAULT_PLATFORM"),
+    *("DOCKER_TLS", "DOCKER_TLS_VERIFY", "REGISTRY_AUTH_FILE"),
+)
+# Directories that are empty instead: unset, some would be looked for elsewhere.
+OWN = ("DOCKER_CONFIG", "HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def hermetic(tmp_path_factory: pytest.TempPathFactory) -> Generator[None, None, None]:
+    """No test, nor a program that it starts, sees what this machine's user has configured for Docker and Podman."""
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in FOREIGN:
+            patch.delenv(variable, raising=False)
+        for variable in OWN:
+            patch.setenv(variable, str(tmp_path_factory.mktemp(variable)))
+        yield
+
+
 @pytest.fixture
 def short_path() -> Generator[Path, None, None]:
     """A directory whose name leaves room for a socket's: a unix socket's path ends at 107 bytes."""

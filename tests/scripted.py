@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl, urlsplit
 Handler = Callable[["Exchange"], Awaitable[None]]
 
 API_VERSION = "1.51"
+MAX_HEAD = 16 << 20  # a request with the longest of names
 
 
 @dataclass
@@ -140,7 +141,7 @@ class ScriptedDaemon:
             await asyncio.sleep(0.005)
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_unix_server(self._accept, self.socket, backlog=4096)
+        self._server = await asyncio.start_unix_server(self._accept, self.socket, backlog=4096, limit=MAX_HEAD)
         return self
 
     async def __aexit__(

@@ -78,14 +78,18 @@ class SlowRegistry:
 
     async def __aenter__(self) -> Self:
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
+        self._site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await self._site.start()
         self.address = f"127.0.0.1:{self._runner.addresses[0][1]}"
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # An Engine may connect at the very end: asyncio accepts that in a task, which aiohttp's cleanup does not know.
+        await self._site.stop()
+        for _ in range(10):
+            await asyncio.sleep(0)
         await self._runner.cleanup()
 
     async def _answer_version(self, _: web.Request) -> web.Response:
