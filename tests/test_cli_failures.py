@@ -50,7 +50,9 @@ FAILURES: list[tuple[DockerError, str | None, int]] = [
     (errors.InvalidReferenceError("'X' is not an image reference"), None, 2),
     (errors.InvalidPlatformError("'x' is not a platform"), None, 2),
     (errors.ServiceClosedError("closed"), None, 1),
-    (errors.ConfigError("no endpoint"), "`aiodocker-images endpoint`", 1),
+    (errors.EncodeError("half a surrogate pair"), None, 2),
+    (errors.ConfigError("no endpoint"), None, 1),
+    (errors.CredentialHelperError("no helper", helper="docker-credential-x"), None, 1),
     (errors.ContextNotFoundError("no context"), "`aiodocker-images endpoint`", 1),
 ]
 

@@ -11,11 +11,20 @@ import typer
 
 from aiodocker_images import DockerError, __version__
 
-from . import building, engine, exits, local, moving, registries
+from . import building, engine, exits, local, mirroring, moving, registries
 from .exits import STATUSES, Stopped, end_by
 from .failures import headline, status_of
 from .session import Session, session_of
-from .terminal import PROGRAM, NobodyReadsError, StandardStreamError, clean, note, say, tolerate_any_text
+from .terminal import (
+    PROGRAM,
+    NobodyReadsError,
+    StandardStreamError,
+    clean,
+    note,
+    say,
+    tell_of_warnings,
+    tolerate_any_text,
+)
 
 __all__ = ["app", "main"]
 
@@ -44,6 +53,8 @@ _COMMANDS: Final[dict[str, Callable[..., Any]]] = {
     "tag": local.tag,
     "rm": local.rm,
     "prune": local.prune,
+    "mirror": mirroring.mirror,
+    "transfer": mirroring.transfer,
     "search": registries.search,
     "login": registries.login,
     "df": engine.df,
@@ -104,6 +115,7 @@ def program(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit status; what a signal ends, ends by that signal."""
     tolerate_any_text()
+    tell_of_warnings()
     session = Session(debug=bool(os.environ.get(DEBUG_VARIABLE)))
     try:
         return _run(session, arguments)

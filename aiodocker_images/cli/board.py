@@ -53,21 +53,22 @@ class Board:
         """Return the lines for a terminal of this size; `final` are those that stay: an image each, and the total."""
         width = min(width, MAX_WIDTH)
         total = self._total(width, now)
-        drawn = [self._heading(job, width, now) for job in self._jobs]
         if final:
-            return [*drawn, *([total] if len(self._jobs) > 1 else [])]
+            drawn = [self._heading(job, width, now) for job in self._jobs]
+            return [*drawn, total] if len(drawn) > 1 else drawn
         room = max(height - 1, 2) - 1
         shown = self._chosen(room)
         room -= len(shown) + (len(shown) < len(self._jobs))
-        lines: list[Text] = []
+        lines = list[Text]()
         for number in shown:
-            lines.append(drawn[number])
+            lines.append(self._heading(self._jobs[number], width, now))
             if self._jobs[number].state == "running":
                 layers = self._layers(self._jobs[number], room)
                 room -= len(layers)
                 lines += [self._layer(layer, width) for layer in layers]
-        if hidden := [job for number, job in enumerate(self._jobs) if number not in shown]:
-            lines.append(self._rest(hidden, width))
+        if len(shown) < len(self._jobs):
+            seen = set(shown)
+            lines.append(self._rest([job for number, job in enumerate(self._jobs) if number not in seen], width))
         return [*lines, total]
 
     def _chosen(self, room: int) -> list[int]:

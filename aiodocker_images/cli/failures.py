@@ -8,10 +8,11 @@ from typing import Final
 from aiodocker_images import (
     APIError,
     ArchiveFileError,
-    ConfigError,
     ConflictError,
+    ContextNotFoundError,
     DaemonUnreachableError,
     DockerError,
+    EncodeError,
     ForbiddenError,
     FrameDecodeError,
     InvalidPlatformError,
@@ -33,7 +34,7 @@ MAX_HEADLINE: Final = 600
 """Characters of an error that are shown: a registry behind a proxy may answer with a web page."""
 
 # Only what was never sent: an Engine that does not know an option may be updated, and the same line be right then.
-_USAGE: Final = (InvalidReferenceError, InvalidPlatformError)
+_USAGE: Final = (InvalidReferenceError, InvalidPlatformError, EncodeError)
 
 _ADVICE: Final[tuple[tuple[type[DockerError], str], ...]] = (
     (
@@ -78,7 +79,7 @@ def advice(error: BaseException) -> str | None:
         return _NOT_FOUND.get(operation, f"`{PROGRAM} ls` lists what is there.") if operation != "build" else None
     if isinstance(error, ArchiveFileError):
         return None
-    if isinstance(error, ConfigError):
+    if isinstance(error, ContextNotFoundError):
         return f"`{PROGRAM} endpoint` says where the Engine is looked for, and why."
     return next((text for kind, text in _ADVICE if isinstance(error, kind)), None)
 

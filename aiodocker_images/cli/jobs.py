@@ -41,23 +41,36 @@ class Job:
     """How it ended, in a few words."""
     moved: int = 0
     """Bytes, where no frames tell: of an archive that is written."""
+    phases: int = 1
+    """How many operations it takes one after the other: a mirrored image is pulled, then pushed."""
     begun: float = 0.0
     ended: float = 0.0
+    _phase: int = 0
+    _before: int = 0
 
     @property
     def bytes_done(self) -> int:
         """Bytes moved so far."""
-        return self.moved or self.tracker.downloaded
+        return self.moved or self._before + self.tracker.downloaded
 
     @property
     def bytes_total(self) -> int:
         """Bytes to move, as far as they are known."""
-        return self.moved or self.tracker.total
+        return self.moved or self._before + self.tracker.total
 
     @property
     def fraction(self) -> float | None:
         """How much is done, 0 to 1; None if unknown."""
-        return 1.0 if self.state == "done" else self.tracker.fraction
+        if self.state == "done":
+            return 1.0
+        fraction = self.tracker.fraction
+        return fraction if self.phases == 1 else (self._phase + (fraction or 0.0)) / self.phases
+
+    def next_phase(self, verb: str) -> None:
+        """Begin the next operation: what was moved stays, layers begin anew."""
+        self._before += self.tracker.downloaded
+        self._phase = min(self._phase + 1, self.phases - 1)
+        self.verb, self.tracker = verb, ProgressTracker()
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):

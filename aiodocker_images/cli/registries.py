@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from typing import Annotated, Final
 
 import typer
 
-from aiodocker_images import ImageService, RegistryAuth, SearchResult
+from aiodocker_images import DockerKeychain, ImageService, RegistryAuth, SearchResult
 
 from .options import Filter, Format, NoTrunc
 from .session import filters_of, session_of, usage
@@ -67,19 +68,26 @@ def login(
 ) -> None:
     """Let the Engine check credentials with a registry. Nothing is stored: that is what `docker login` is for.
 
-    The password is asked for, or read from standard input: on a command line everybody could see it.
+    Without a name they are those that are stored. The password is asked for, or read from standard input: on a
+    command line everybody could see it.
     """
     if password_stdin and not username:
         raise typer.BadParameter("--password-stdin needs a --username")
-    if not password_stdin and not is_terminal(sys.stdin):
+    stored = None if username else asyncio.run(DockerKeychain().resolve(registry or "docker.io"))
+    if stored is None and not password_stdin and not is_terminal(sys.stdin):
         raise typer.BadParameter("standard input is no terminal to ask for a password: take --password-stdin")
-    name = username or typer.prompt("Username", err=True)
-    secret = _password() if password_stdin else typer.prompt("Password", hide_input=True, err=True)
-    address = "" if registry == "docker.io" else registry  # it is known as something else there
-    auth = RegistryAuth(username=name, password=secret, server_address=address)
+    if stored is not None:
+        note(f"Checking the stored credentials{f' of {clean(stored.username)}' if stored.username else ''}.")
+        auth = stored
+    else:
+        name = username or typer.prompt("Username", err=True)
+        secret = _password() if password_stdin else typer.prompt("Password", hide_input=True, err=True)
+        address = "" if registry == "docker.io" else registry  # it is known as something else there
+        auth = RegistryAuth(username=name, password=secret, server_address=address)
     answer = session_of(context).run(lambda service: service.login(auth))
     say(f"{clean(answer.status) or 'Login Succeeded'}\n")
-    note("Nothing was stored.")
+    if stored is None:
+        note("Nothing was stored.")
 
 
 def _password() -> str:

@@ -9,7 +9,7 @@ from typing import TypeVar, cast
 
 import typer
 
-from aiodocker_images import DockerError, Endpoint, ImageService
+from aiodocker_images import DockerError, Endpoint, ImageService, Keychain
 
 from . import exits, failures
 from .terminal import PROGRAM, note
@@ -33,11 +33,11 @@ class Session:
             return Endpoint.from_context(self.context)
         return Endpoint.resolve(self.host)
 
-    def run(self, work: Callable[[ImageService], Awaitable[T]]) -> T:
+    def run(self, work: Callable[[ImageService], Awaitable[T]], *, keychain: Keychain | None = None) -> T:
         """Run a coroutine function on a service that is closed after it. Raises `Stopped` for a signal."""
 
         async def on_service() -> T:
-            async with ImageService(self.endpoint()) as images:
+            async with ImageService(self.endpoint(), keychain=keychain) as images:
                 return await work(images)
 
         return exits.run(on_service)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import re
 import stat
@@ -25,6 +26,7 @@ __all__ = [
     "note",
     "reader_is_gone",
     "say",
+    "tell_of_warnings",
     "tolerate_any_text",
     "visible",
 ]
@@ -85,6 +87,18 @@ def tolerate_any_text() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def tell_of_warnings() -> None:
+    """Let what the library warns of be a line of ours."""
+    logger = logging.getLogger("aiodocker_images")
+    if not any(isinstance(handler, _Notes) for handler in logger.handlers):
+        logger.addHandler(_Notes(logging.WARNING))
+
+
+class _Notes(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        note(f"{PROGRAM}: {clean(record.getMessage())}")
 
 
 def visible(text: str) -> str:
