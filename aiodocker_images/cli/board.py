@@ -110,7 +110,7 @@ class Board:
             # Names differ at their ends. A failure's words are told in full below the display.
             name = _from_end(name, max(room - 2 - cell_len(words), room // 2), self._marks.more)
             words = _from_start(words, max(room - 2 - cell_len(name), 0), self._marks.more)
-        line = Text(f"{self._marks.states[job.state]} ", style=_STYLES[job.state], no_wrap=True, end="")
+        line = Text(no_wrap=True, end="").append(f"{self._marks.states[job.state]} ", style=_STYLES[job.state])
         line.append(name, style="bold" if job.state == "running" else "default")
         return line.append(f"  {words}" if words else "", style="red" if job.state == "failed" else "dim")
 
@@ -145,7 +145,7 @@ class Board:
             words.append(f"{size(speed, 3)}/s" if speed is not None else "")
             words.append(f"{clock(left)} left" if left is not None and fraction < 1 else "")
         text = "  ".join(filter(None, words))
-        line = Text("Total ", style="bold", no_wrap=True, end="")
+        line = Text(no_wrap=True, end="").append("Total ", style="bold")
         if any(job.fraction is not None for job in self._jobs):
             bar = min(width - len("Total ") - len(" 100%  ") - cell_len(text), _MAX_BAR)
             if bar >= _MIN_BAR:
@@ -166,7 +166,7 @@ class Board:
 
     def _bar(self, fraction: float | None, width: int) -> Text:
         full = int((fraction or 0.0) * width)
-        bar = Text(self._marks.full * full, style="green" if full == width else "cyan", end="")
+        bar = Text(end="").append(self._marks.full * full, style="green" if full == width else "cyan")
         return bar.append(self._marks.empty * (width - full), style="dim")
 
     def _rest(self, jobs: Sequence[Job], width: int) -> Text:
