@@ -222,6 +222,15 @@ MISUSES = [
     ("build -f /etc/passwd .", "aiodocker-images build: Invalid value: the Dockerfile '/etc/passwd' is not in '.'"),
     ("build --builder buildkit -m 1g .", "aiodocker-images build: Invalid value: BuildKit ignores memory"),
     ("build --builder other .", "aiodocker-images build: Invalid value for '--builder'"),
+    ("mirror", "aiodocker-images mirror: Invalid value: name sources and a target, or a plan"),
+    ("mirror --plan x.toml app reg.example/x/", "aiodocker-images mirror: Invalid value: name sources and a target"),
+    ("mirror app:1", "aiodocker-images mirror: Invalid value: name sources and then a target"),
+    ("mirror app:1 b:1 reg.example/x", "aiodocker-images mirror: Invalid value: the target of several sources ends"),
+    ("mirror app:1 app:1", "aiodocker-images: 'app:1' would be mirrored to itself"),
+    ("mirror app:1 -- -x/", "aiodocker-images: '-x/library/app' is not an image reference"),
+    ("transfer app:1", "aiodocker-images transfer: Invalid value: name the other Engine"),
+    ("transfer --to /x --to-context y app:1", "aiodocker-images transfer: Invalid value: name the other Engine"),
+    ("transfer --to /x UPPER", "aiodocker-images: 'UPPER' is not an image reference"),
     ("login -u ann", "aiodocker-images login: Invalid value: standard input is no terminal"),
     ("login --password-stdin", "aiodocker-images login: Invalid value: --password-stdin needs a --username"),
     ("login -p secret", "aiodocker-images login: No such option: -p"),
@@ -306,6 +315,7 @@ def elsewhere(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[Pa
 
 WORDS = (
     *("pull", "push", "load", "save", "import", "build", "ls", "images", "inspect", "history", "tag", "rm", "rmi"),
+    *("mirror", "transfer", "--to", "--plan", "--dry-run"),
     *("prune", "search", "login", "df", "events", "endpoint", "ping", "version", "-q", "-a", "-f", "-o", "-i", "-t"),
     *("-j", "-u", "-m", "-c", "-v", "-D", "-h", "--", "-", ".", "--json", "--format", "json", "--filter", "a=b", "app"),
     *("app:1", "--platform", "linux/arm64", "--help", "--version", "--no-trunc", "--since", "1m", "--until", "0s"),

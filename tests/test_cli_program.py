@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import io
 import os
 import re
 import signal
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
@@ -50,7 +53,12 @@ class Endless:
         await self._ended(exchange)
 
     async def _build(self, exchange: Exchange) -> None:
-        await exchange.body()
+        self.begun.set()
+        try:
+            await exchange.body()
+        except asyncio.IncompleteReadError:
+            self.left.set()
+            return
         await exchange.head()
         await exchange.frames({"stream": "Step 1/1 : FROM scratch\n"})
         await self._ended(exchange)
@@ -119,6 +127,7 @@ LONG: list[tuple[str, str]] = [
     ("import", "import {dir}/endless app:1"),
     ("build", "build {dir}/context"),
     ("events", "events"),
+    ("build of a pipe", "build - < {dir}/pipe"),
 ]
 
 ENDINGS: list[tuple[str, Callable[[Terminal], None], int]] = [
@@ -141,10 +150,14 @@ async def test_a_signal_ends_the_work_on_both_sides_and_leaves_the_terminal_as_i
     os.mkfifo(tmp_path / "endless")
     before = sorted(tmp_path.rglob("*"))
     writers = [os.open(tmp_path / name, os.O_RDWR) for name in ("pipe", "endless")]
+    program, _, source = line.format(dir=tmp_path).partition(" < ")
     try:
         for writer in writers:
-            os.write(writer, b"x")
-        with Terminal("-H", str(daemon.socket), *line.format(dir=tmp_path).split()) as terminal:
+            os.write(writer, b"\x1f\x8b" + b"x" * 1000)  # what begins like an archive
+        stdin = os.open(source, os.O_RDONLY) if source else None
+        with Terminal("-H", str(daemon.socket), *program.split(), stdin=stdin) as terminal:
+            if stdin is not None:
+                os.close(stdin)
             if "pull" in line:
                 await terminal.shows("Downloading")
             else:
@@ -407,6 +420,34 @@ async def test_load_reads_standard_input_from_where_it_stands(daemon: ScriptedDa
     run = await completed(daemon, "load", given=archive)
     assert run.returncode == 0
     assert bodies == [archive] * 3
+
+
+async def test_build_takes_an_archive_or_a_dockerfile_from_standard_input(
+    daemon: ScriptedDaemon, tmp_path: Path
+) -> None:
+    bodies: list[bytes] = []
+
+    async def build(exchange: Exchange) -> None:
+        bodies.append(await exchange.body())
+        await exchange.head()
+        await exchange.frames({"aux": {"ID": f"sha256:{'a' * 64}"}}, {"stream": "Successfully built aaaaaaaaaaaa\n"})
+        await exchange.end()
+
+    daemon.on("POST", "/build", build)
+    archive = tar_of({"Dockerfile": "FROM scratch\n", "data": os.urandom(300_000)})
+    for context in (archive, gzip.compress(archive), b"\0" * 1024):
+        assert (await completed(daemon, "build", "-", given=context)).returncode == 0
+        assert bodies[-1] == context
+    for dockerfile in (b"FROM scratch\n", b"FROM scratch\n" + b"# long\n" * 1000, b""):
+        (tmp_path / "Dockerfile").write_bytes(dockerfile)
+        with (tmp_path / "Dockerfile").open("rb") as file:
+            assert (await completed(daemon, "build", "-", stdin=file)).returncode == 0
+        with tarfile.open(fileobj=io.BytesIO(bodies[-1])) as made:
+            inside = made.extractfile("Dockerfile")
+            assert inside is not None
+            assert inside.read() == dockerfile
+    run = await completed(daemon, "build", "-", given=b"x" * 5_000_000)
+    assert (run.returncode, b"too long for a Dockerfile" in run.stderr) == (1, True)
 
 
 async def test_a_failed_save_leaves_no_file(daemon: ScriptedDaemon, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -302,6 +303,25 @@ async def test_a_password_comes_by_standard_input_and_goes_to_the_engine_alone(d
     assert json.loads(bodies[0]) == {"username": "ann", "password": "sécret ", "serveraddress": "reg.example:5000"}
     assert result.stdout == "Login Succeeded\n"
     assert "cret" not in result.output
+
+
+async def test_stored_credentials_are_checked_without_a_question(
+    daemon: ScriptedDaemon, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    auths = {"reg.example:5000": {"auth": base64.b64encode(b"ann:s3cret").decode()}}
+    (tmp_path / "config.json").write_text(json.dumps({"auths": auths}))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    bodies: list[bytes] = []
+
+    async def auth(exchange: Exchange) -> None:
+        bodies.append(await exchange.body())
+        await exchange.answer_json({"Status": "Login Succeeded"})
+
+    daemon.on("POST", "/auth", auth)
+    line = ["-H", str(daemon.socket), "login", "reg.example:5000"]
+    result = await asyncio.to_thread(CliRunner().invoke, app, line, obj=Session())
+    assert (result.exit_code, result.stderr) == (0, "Checking the stored credentials of ann.\n")
+    assert json.loads(bodies[0])["password"] == "s3cret"
 
 
 async def test_a_build_arg_without_a_value_is_that_of_the_environment(

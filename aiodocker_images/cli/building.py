@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, BinaryIO, Literal
+from typing import Annotated, Literal
 
 import msgspec
 import typer
 
 from aiodocker_images import APIError, BuildResult, ImageService, ProgressFrame
 
+from .contexts import read_context
 from .jobs import Job, PlainReport, frame_document
 from .options import JSONFrames, OnePlatform, Quiet
 from .session import session_of, usage
@@ -24,7 +26,10 @@ _REMOTE = ("http://", "https://", "git://", "git@", "github.com/")
 
 def build(
     context: typer.Context,
-    source: Annotated[str, typer.Argument(metavar="PATH|URL|-", help="The files that the Dockerfile may copy.")],
+    source: Annotated[
+        str,
+        typer.Argument(metavar="PATH|URL|-", help="What the Dockerfile may copy; `-`: a tar, or a Dockerfile."),
+    ],
     *,
     tags: Annotated[
         list[str],
@@ -76,7 +81,7 @@ def build(
 ) -> None:
     """Build an image of a directory, an archive on standard input, or a URL that the Engine fetches."""
     session = session_of(context)
-    given: str | Path | BinaryIO = archive_input() if source == "-" else source
+    given: str | Path | Iterable[bytes] = read_context(archive_input()) if source == "-" else source
     inside = dockerfile
     if dockerfile is not None and source != "-" and not source.startswith(_REMOTE):
         inside, given = _inside(Path(source), dockerfile), Path(source)
