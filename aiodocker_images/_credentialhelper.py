@@ -48,7 +48,7 @@ class CredentialHelpers:
 
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
-        self._runs = _SharedRuns()
+        self._runs = SharedRuns()
 
     async def get(self, helper: str, server: str, environ: Mapping[str, str]) -> RegistryAuth | None:
         """Return a helper's credentials for `server`, None if it has none; raise `CredentialHelperError`."""
@@ -146,21 +146,21 @@ def quotable(data: bytes) -> str:
     return line if len(line) <= MAX_MESSAGE else line[: MAX_MESSAGE - 3] + "..."
 
 
-class _SharedRuns:
+class SharedRuns:
     """Calls that want the same at the same time share one task, which ends with the last who waits for it."""
 
     def __init__(self) -> None:
-        self._runs: dict[tuple[object, ...], _Run] = {}
+        self.runs: dict[tuple[object, ...], _Run] = {}
 
     async def share(self, key: tuple[str, ...], start: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Return what the run of `key` returns, which `start` begins if there is none."""
         loop = asyncio.get_running_loop()
-        for stale in [each for each, run in self._runs.items() if run.loop.is_closed()]:
-            self._runs.pop(stale, None)  # of a loop that was not run to the end of its tasks
+        for stale in [each for each, run in self.runs.items() if run.loop.is_closed()]:
+            self.runs.pop(stale, None)  # of a loop that was not run to the end of its tasks
         place = (loop, *key)  # a loop cannot wait for another's task
-        run = self._runs.get(place)
+        run = self.runs.get(place)
         if run is None:
-            run = self._runs[place] = _Run(loop, loop.create_task(start()))
+            run = self.runs[place] = _Run(loop, loop.create_task(start()))
             run.task.add_done_callback(lambda _: self._forget(place, run))
         run.waiters += 1
         try:
@@ -184,8 +184,8 @@ class _SharedRuns:
         raise failure
 
     def _forget(self, place: tuple[object, ...], run: _Run | None) -> None:
-        if self._runs.get(place) is run:
-            del self._runs[place]
+        if self.runs.get(place) is run:
+            del self.runs[place]
 
 
 class _Run:

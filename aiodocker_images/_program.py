@@ -7,14 +7,16 @@ import contextlib
 import os
 import signal
 import stat
-from collections.abc import Generator, Mapping, Sequence
+import subprocess
+import threading
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from ._threads import outlast
 
-__all__ = ["MAX_INPUT", "Ended", "ProgramError", "find_program", "run_program"]
+__all__ = ["MAX_INPUT", "Ended", "Program", "ProgramError", "find_program", "run_program"]
 
 MAX_INPUT: Final = 512
 """Bytes of input: what any pipe takes at once (POSIX), so that nobody waits for the program to read it."""
@@ -24,6 +26,8 @@ DRAIN_TIMEOUT: Final = 1.0
 
 REAP_TIMEOUT: Final = 5.0
 """Seconds for a killed program to be gone: longer only if the kernel holds it, or it is another user's."""
+
+_READ_SIZE: Final = 64 << 10
 
 
 class ProgramError(Exception):
@@ -67,54 +71,181 @@ async def run_program(
 ) -> Ended:
     """Run a program, whose path comes first, and return how it ended.
 
-    It gets no terminal to prompt at, but a session of its own; whatever is left in that when the program ends,
+    It gets no terminal to prompt at, but a session of its own; whatever is left of its process group when it ends,
     or fails, or the caller is cancelled, is killed. It may write `max_output` bytes, output and errors together,
     within `time_limit` seconds; `stdin` has at most `MAX_INPUT` bytes. Raises `ProgramError`.
     """
     if len(stdin) > MAX_INPUT:
         raise ProgramError(f"takes no more than {MAX_INPUT} bytes of input")
-    collector = _Collector(max_output)
-    starting = asyncio.create_task(_start(command, collector, environ, stdin))
-    cause: Exception | None = None
-    bound = asyncio.timeout(time_limit)
+    collected = _Collected(max_output)
+    with _holding(stdin) as readable:
+        program = Program(command, environ=environ, stdin=readable, heard=collected.hear)
+    collected.program = program
     try:
-        async with bound:
-            pid = (await asyncio.shield(starting)).get_pid()
-            await collector.done.wait()
-            if not collector.overflown:
-                # The pipes end when the last who could write to them ends; in other sessions that may be never.
-                _kill_session(pid)
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(DRAIN_TIMEOUT):
-                        await collector.drained.wait()
-    except (OSError, ValueError) as error:
-        if bound.expired():
-            failure = f"did not end within {time_limit:g} seconds"
-        else:
-            failure, cause = f"cannot be run: {getattr(error, 'strerror', None) or error}", error
+        async with asyncio.timeout(time_limit):
+            await program.finished()
+    except TimeoutError:
+        failure = f"did not end within {time_limit:g} seconds"
     else:
-        if not collector.overflown:
-            # The status of a program that has ended is never None.
-            return Ended(starting.result().get_returncode() or 0, bytes(collector.output), bytes(collector.errors))
+        if program.status is not None and not collected.overflown:
+            return Ended(program.status, bytes(collected.output), bytes(collected.errors))
         failure = f"wrote more than {max_output} bytes"
     finally:
-        await outlast(asyncio.create_task(_end(starting, collector)))
-    raise ProgramError(failure) from cause
+        await outlast(program.end())
+    raise ProgramError(failure)
 
 
-async def _start(
-    command: Sequence[str], collector: _Collector, environ: Mapping[str, str], stdin: bytes
-) -> asyncio.SubprocessTransport:
-    with _holding(stdin) as readable:
-        transport, _ = await asyncio.get_running_loop().subprocess_exec(
-            lambda: collector, *command, stdin=readable, env=dict(environ), start_new_session=True
-        )
-    return transport
+class _Collected:
+    """What a program writes, up to a limit; what writes more is not waited for."""
+
+    def __init__(self, limit: int) -> None:
+        self.output = bytearray()
+        self.errors = bytearray()
+        self.overflown = False
+        self.program: Program | None = None
+        self._limit = limit
+
+    def hear(self, data: bytes, errors: bool) -> None:
+        if len(self.output) + len(self.errors) + len(data) <= self._limit:
+            (self.errors if errors else self.output).extend(data)
+            return
+        self.overflown = True
+        if self.program is not None:
+            self.program.stop_listening()
+            self.program.ended.set()
+
+
+class Program:
+    """A program that runs, from its start to `end()`. It gets no terminal, but a session of its own.
+
+    `heard` is called with what it writes, nothing at the end of it, and whether that are errors. `ended` is set when
+    the program has ended, with `status`; `drained` when nobody can write any more. Raises `ProgramError` if it
+    cannot be started.
+
+    Not asyncio's own: that hangs if the loop cancels all its tasks while a program is started, and it takes note
+    of the end of one only when its id may be another's already.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        environ: Mapping[str, str],
+        stdin: int,
+        heard: Callable[[bytes, bool], None],
+        directory: str | None = None,
+    ) -> None:
+        self.status: int | None = None
+        self.ended = asyncio.Event()
+        self.drained = asyncio.Event()
+        self._heard = heard
+        self._loop = asyncio.get_running_loop()
+        # A future, and no task: whoever cancels all the tasks of a loop does not cancel this.
+        self._gone: asyncio.Future[None] = self._loop.create_future()
+        self._open: set[IO[bytes]] = set()
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 - without a shell
+                command,
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+                cwd=directory,
+                env=environ,
+                start_new_session=True,
+            )
+            self._watch(command[0])
+        except (OSError, ValueError, RuntimeError) as error:  # of the last kind is that there can be no more threads
+            raise ProgramError(f"cannot be run: {getattr(error, 'strerror', None) or error}") from error
+
+    def __repr__(self) -> str:
+        return f"Program(status={self.status})"
+
+    def _watch(self, name: str) -> None:
+        try:
+            for pipe, errors in ((self._process.stdout, False), (self._process.stderr, True)):
+                if pipe is not None:  # as both are
+                    self._open.add(pipe)
+                    os.set_blocking(pipe.fileno(), False)
+                    self._loop.add_reader(pipe.fileno(), self._read, pipe, errors)
+            threading.Thread(target=self._wait, name=f"wait for {name}", daemon=True).start()
+        except BaseException:
+            self.stop_listening()
+            self._kill()
+            self._process.wait()
+            raise
+
+    async def finished(self) -> None:
+        """Wait until it has ended, and all that it wrote was heard."""
+        await self.ended.wait()
+        # The pipes end when the last who could write to them ends; in other sessions that may be never.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_TIMEOUT):
+                await self.drained.wait()
+
+    def stop_listening(self) -> None:
+        """Read no more of what the program writes."""
+        for pipe in tuple(self._open):
+            self._close(pipe)
+
+    def end(self) -> asyncio.Future[None]:
+        """Kill what is left of the program; the result is there when nothing is."""
+        self.stop_listening()
+        if self.status is None:
+            self._kill()
+            timer = self._loop.call_later(REAP_TIMEOUT, self._let_go)
+            self._gone.add_done_callback(lambda _: timer.cancel())
+        else:
+            self._let_go()
+        return self._gone
+
+    def _read(self, pipe: IO[bytes], errors: bool) -> None:
+        try:
+            data = os.read(pipe.fileno(), _READ_SIZE)
+        except BlockingIOError:
+            return
+        if not data:
+            self._close(pipe)
+        self._heard(data, errors)
+
+    def _close(self, pipe: IO[bytes]) -> None:
+        self._open.discard(pipe)
+        self._loop.remove_reader(pipe.fileno())
+        pipe.close()
+        if not self._open:
+            self.drained.set()
+
+    def _wait(self) -> None:
+        """Wait in a thread for the program's end; its id remains its own until `_ended` has taken note of it."""
+        if hasattr(os, "waitid"):  # macOS has none before Python 3.13
+            with contextlib.suppress(ChildProcessError):  # somebody else takes note of all children
+                os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
+        else:
+            self._process.wait()
+        try:
+            self._loop.call_soon_threadsafe(self._ended)
+        except RuntimeError:  # the loop is closed
+            self._process.wait()
+
+    def _ended(self) -> None:
+        self._kill()  # what it has left
+        self.status = self._process.wait()
+        self.ended.set()
+        if not self._open:
+            self._let_go()
+
+    def _kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    def _let_go(self) -> None:
+        if not self._gone.done():
+            self._gone.set_result(None)
 
 
 @contextlib.contextmanager
 def _holding(data: bytes) -> Generator[int, None, None]:
-    """Give the readable end of a pipe with all of the data in it: a real one, while asyncio's own is a socket."""
+    """Give the readable end of a pipe with all of the data in it."""
     readable, writable = os.pipe()
     try:
         try:
@@ -124,59 +255,3 @@ def _holding(data: bytes) -> Generator[int, None, None]:
         yield readable
     finally:
         os.close(readable)
-
-
-async def _end(starting: asyncio.Task[asyncio.SubprocessTransport], collector: _Collector) -> None:
-    """Kill what is left of a program and let go of all that belongs to it."""
-    await asyncio.wait({starting})
-    if starting.cancelled() or starting.exception() is not None:
-        return
-    transport = starting.result()
-    _kill_session(transport.get_pid())
-    with contextlib.suppress(PermissionError):  # asyncio kills it once more
-        transport.close()
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(REAP_TIMEOUT):
-            await collector.closed.wait()
-
-
-def _kill_session(pid: int) -> None:
-    # The id of a process group is not given to another process while anybody is in the group.
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
-
-
-class _Collector(asyncio.SubprocessProtocol):
-    """Collects what a program writes; `done` when it has ended or has written too much."""
-
-    def __init__(self, limit: int) -> None:
-        self.output = bytearray()
-        self.errors = bytearray()
-        self.overflown = False
-        self.done = asyncio.Event()
-        self.drained = asyncio.Event()
-        self.closed = asyncio.Event()
-        self._limit = limit
-        self._open = {1, 2}
-
-    def __repr__(self) -> str:
-        return "_Collector()"
-
-    def pipe_data_received(self, fd: int, data: bytes) -> None:
-        if len(self.output) + len(self.errors) + len(data) > self._limit:
-            self.overflown = True
-            self.done.set()
-            self.drained.set()
-        if not self.overflown:
-            (self.output if fd == 1 else self.errors).extend(data)
-
-    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
-        self._open.discard(fd)
-        if not self._open:
-            self.drained.set()
-
-    def process_exited(self) -> None:
-        self.done.set()
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
-        self.closed.set()

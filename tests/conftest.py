@@ -10,11 +10,12 @@ import os
 import socket
 import tempfile
 import threading
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
+import uvloop
 
 import engines
 from aiodocker_images import ImageService
@@ -35,6 +36,21 @@ def engine_is(*names: str) -> bool:
 def by_engine(default: T, **others: T) -> T:
     """Return what is right for the Engine under test, where Engines differ: `by_engine(404, podman=500)`."""
     return next((others[name] for name in others if engine_is(name)), default)
+
+
+if os.environ.get("LOOP") == "uvloop":  # `make unit LOOP=uvloop`
+
+    def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+        """Run the tests in uvloop instead of asyncio's own loop."""
+        return {"uvloop": _new_uvloop}
+
+    def _new_uvloop() -> asyncio.AbstractEventLoop:
+        """Make a loop that has listened once: libuv keeps a descriptor in reserve from then on."""
+        loop = uvloop.new_event_loop()
+        server = loop.run_until_complete(loop.create_server(asyncio.Protocol, "127.0.0.1", 0))
+        server.close()
+        loop.run_until_complete(server.wait_closed())
+        return loop
 
 
 @pytest.fixture(autouse=True)
@@ -93,10 +109,10 @@ class Leftovers:
     def now() -> tuple[int, int, int, int]:
         """Return the number of open file descriptors, of tasks, of threads and of child processes.
 
-        The threads of asyncio's own pool are not counted: it keeps them for the next call.
+        The threads of the loop's own pool are not counted: it keeps them for the next call.
         """
         gc.collect()
-        threads = [each for each in threading.enumerate() if not each.name.startswith("asyncio_")]
+        threads = [each for each in threading.enumerate() if not each.name.startswith(("asyncio_", "uvloop_"))]
         children = [each.read_text().split() for each in Path("/proc/self/task").glob("*/children")]
         descriptors = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - one syscall
         return descriptors, len(asyncio.all_tasks()), len(threads), sum(map(len, children))

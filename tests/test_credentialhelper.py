@@ -10,6 +10,7 @@ import signal
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import rich.console
@@ -18,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiodocker_images import CredentialHelperError, DockerKeychain, RegistryAuth
-from aiodocker_images._credentialhelper import MAX_MESSAGE, quotable
+from aiodocker_images._credentialhelper import MAX_MESSAGE, CredentialHelpers, SharedRuns, quotable
 
 from .conftest import Leftovers
 from .dockerhome import DockerHome, basic
@@ -261,28 +262,30 @@ def counted(home: DockerHome) -> DockerHome:
     return home
 
 
+def ask(helpers: CredentialHelpers, home: DockerHome, count: int) -> list[asyncio.Task[RegistryAuth | None]]:
+    return [asyncio.create_task(helpers.get("x", R, home.environ)) for _ in range(count)]
+
+
 async def test_look_ups_at_the_same_time_share_one_run_and_later_ones_run_anew(counted: DockerHome) -> None:
-    keychain = DockerKeychain(environ=counted.environ)
-    asking = [asyncio.create_task(keychain.resolve(R)) for _ in range(50)]
-    other = asyncio.create_task(keychain.resolve("other.example"))
+    helpers = CredentialHelpers(30)
+    asking = ask(helpers, counted, 50)
+    other = asyncio.create_task(helpers.get("x", "other.example", counted.environ))
     await until(lambda: runs(counted) == 2)
     (counted.path / "go").touch()
-    assert await asyncio.gather(*asking, other) == [ME] * 51
+    assert list(await asyncio.gather(*asking, other)) == [ME] * 51
     assert runs(counted) == 2
-    assert await keychain.resolve(R) == ME
+    assert await helpers.get("x", R, counted.environ) == ME
     assert runs(counted) == 3
 
 
 async def test_one_who_is_cancelled_leaves_the_others_their_answer(counted: DockerHome) -> None:
-    keychain = DockerKeychain(environ=counted.environ)
-    asking = [asyncio.create_task(keychain.resolve(R)) for _ in range(3)]
+    asking = ask(CredentialHelpers(30), counted, 3)
     await until(lambda: runs(counted) == 1)
-    await asyncio.sleep(0.1)
     asking[0].cancel()  # who began it
     with pytest.raises(asyncio.CancelledError):
         await asking[0]
     (counted.path / "go").touch()
-    assert await asyncio.gather(*asking[1:]) == [ME] * 2
+    assert list(await asyncio.gather(*asking[1:])) == [ME] * 2
     assert runs(counted) == 1
 
 
@@ -307,10 +310,8 @@ async def test_when_all_are_cancelled_the_helper_is_killed_and_the_next_runs_ane
 
 async def test_each_who_shares_a_failure_gets_an_error_of_its_own(counted: DockerHome) -> None:
     counted.helper("x", COUNTED.format(counted.path, "") + "\nexit 3")
-    keychain = DockerKeychain(environ=counted.environ)
-    asking = [asyncio.create_task(keychain.resolve(R)) for _ in range(3)]
+    asking = ask(CredentialHelpers(30), counted, 3)
     await until(lambda: runs(counted) == 1)
-    await asyncio.sleep(0.1)
     (counted.path / "go").touch()
     errors = await asyncio.gather(*asking, return_exceptions=True)
     assert runs(counted) == 1
@@ -333,6 +334,31 @@ def test_a_keychain_serves_one_loop_after_another_even_one_that_ended_in_the_mid
     assert asyncio.run(keychain.resolve(R)) == ME
     assert asyncio.run(keychain.resolve(R)) == ME
     assert runs(counted) == 3
+
+
+def silence(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Take no notice of tasks that are destroyed."""
+
+
+def test_what_a_closed_loop_has_left_is_forgotten() -> None:
+    async def forever() -> None:
+        await asyncio.Event().wait()
+
+    async def now() -> str:
+        return "now"
+
+    async def begin() -> None:
+        asyncio.ensure_future(shared.share(("x",), forever))  # noqa: RUF006 - that nobody ends it is what is tried
+        await asyncio.sleep(0)
+
+    shared = SharedRuns()
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(silence)
+    loop.run_until_complete(begin())
+    assert len(shared.runs) == 1
+    loop.close()
+    assert asyncio.run(shared.share(("x",), now)) == "now"
+    assert shared.runs == {}
 
 
 def test_loops_at_the_same_time_do_not_share(counted: DockerHome) -> None:

@@ -37,7 +37,7 @@ def running(environ: dict[str, str]) -> list[str]:
 async def nothing_runs(environ: dict[str, str]) -> None:
     """Fail unless all processes are gone soon: init reaps what a killed program had started."""
     async with asyncio.timeout(5):
-        while running(environ):
+        while running(environ) or any(thread.name.startswith("wait for") for thread in threading.enumerate()):
             await asyncio.sleep(0.01)
 
 
@@ -129,6 +129,26 @@ async def test_a_cancelled_caller_leaves_nothing(
     await leftovers.settle(before)
 
 
+@pytest.mark.parametrize("steps", [*range(8), None], ids=str)
+def test_the_end_of_the_loop_in_the_middle_leaves_nothing(environ: dict[str, str], steps: int | None) -> None:
+    """`asyncio.run` cancels all tasks that are left, those that the caller has never seen too."""
+
+    async def begin() -> None:
+        running_shell = asyncio.create_task(shell("sleep 1000 & sleep 1000", environ))
+        if steps is None:
+            while "sleep 1000 " not in running(environ):
+                await asyncio.sleep(0.01)
+        else:
+            for _ in range(steps):
+                await asyncio.sleep(0)
+        assert not running_shell.done()
+
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - one syscall
+    asyncio.run(begin())
+    asyncio.run(nothing_runs(environ))
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208 - one syscall
+
+
 async def test_a_timeout_of_the_caller_passes_as_it_is(environ: dict[str, str]) -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.2):
@@ -187,6 +207,29 @@ async def test_what_cannot_be_run_says_why(tmp_path: Path, environ: dict[str, st
         with pytest.raises(ProgramError, match="512 bytes"):
             await shell("cat", environ, stdin=b"x" * (MAX_INPUT + 1))
     await leftovers.settle(before)
+
+
+async def test_a_program_that_cannot_be_waited_for_is_not_left_to_itself(
+    environ: dict[str, str], leftovers: Leftovers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    before = leftovers.now()
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(ProgramError, match="^cannot be run: can't start new thread$"):
+        await shell("sleep 1000", environ)
+    await nothing_runs(environ)
+    await leftovers.settle(before)
+
+
+async def test_a_program_whose_end_somebody_else_takes_note_of_has_ended(environ: dict[str, str]) -> None:
+    """As an application does that waits for any child of the process."""
+    task = asyncio.create_task(shell("echo out; exec sleep 0.2", environ))
+    while not running(environ):
+        await asyncio.sleep(0.01)
+    os.waitpid(-1, 0)  # noqa: ASYNC222 - in the thread of the loop, so that it comes first
+    assert (await task).output == b"out\n"
 
 
 def test_what_a_program_wrote_is_not_shown() -> None:

@@ -21,7 +21,8 @@ SOME_FAILED: Final = 3
 
 STATUSES: Final = """\
 Exit status: 0 done; 1 failed; 2 the command line makes no sense, and nothing was done; 3 some of several images
-failed, the others are done; 130 ended by Ctrl-C, 143 by SIGTERM, 141 because nobody reads the output any more.\
+failed, the others are done; 130 ended by Ctrl-C, 143 by SIGTERM, 129 by a hang-up, 141 because nobody reads the output
+any more.\
 """
 
 _STOPS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
