@@ -118,6 +118,7 @@ class ScriptedDaemon:
         self.api_version = api_version
         self.requests: list[Exchange] = []
         self.connections: set[asyncio.StreamWriter] = set()
+        self.otherwise: Handler | None = None  # for what no handler is scripted for, pings apart
         self._handlers: dict[tuple[str, str], Handler] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._server: asyncio.Server | None = None
@@ -189,6 +190,8 @@ class ScriptedDaemon:
             await exchange.answer(
                 b"OK", headers={"Api-Version": self.api_version, "Ostype": "linux", "Server": "Scripted"}
             )
+        elif self.otherwise is not None:
+            await self.otherwise(exchange)
         else:
             await exchange.answer_json({"message": "page not found"}, 404)
         return exchange.keep_alive

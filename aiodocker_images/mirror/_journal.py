@@ -20,7 +20,7 @@ from typing import Final, Self
 import msgspec
 
 from aiodocker_images._threads import in_thread
-from aiodocker_images.errors import ConfigError
+from aiodocker_images.errors import ConfigError, shown
 
 from .jobs import MirrorJob
 
@@ -340,5 +340,9 @@ def _sync_directory(path: Path) -> None:
 def _explained(path: Path | None) -> Generator[None, None, None]:
     try:
         yield
+    except ConfigError:
+        raise
     except OSError as error:
         raise ConfigError(f"the journal {path}: {error.strerror or error}") from error
+    except ValueError as error:  # a null, or what the file system's encoding does not know
+        raise ConfigError(f"the journal {shown(str(path))}: this is not the name of a file") from error

@@ -35,8 +35,13 @@ class Names:
     @property
     def _ours(self) -> set[str]:
         """The images that are on the Engine because of us."""
-        state = self._journal.state
-        return state.pulled.get(self._endpoint, set()) - set(state.began[self._endpoint].images)
+        return self._journal.state.pulled.get(self._endpoint, set()) - self._before
+
+    @property
+    def _before(self) -> set[str]:
+        """The images that were on the Engine before."""
+        began = self._journal.state.began.get(self._endpoint)
+        return set() if began is None else set(began.images)
 
     async def begin(self) -> None:
         """Note what the Engine has; what an earlier run borrowed and did not give back is borrowed still."""
@@ -54,9 +59,8 @@ class Names:
 
     async def pulled(self, image: ImageInspect) -> None:
         """Note an image that a pull brought, or found, and hold it."""
+        await self._note_pulled(image.id)
         self._held[image.id] += 1
-        if not self._keep and image.id not in self._journal.state.pulled.get(self._endpoint, ()):
-            await self._journal.note(Pulled(image.id))
 
     async def give_back(self, reference: Reference) -> None:
         """Let a name be what it was; an image of which it was the last name goes with it."""
@@ -66,6 +70,8 @@ class Names:
         was = self._borrowed[name]
         now = await self._id_of(name)
         if now != was:
+            if now is not None:
+                await self._note_pulled(now)  # by a run that was killed before it could
             # A container of somebody's may have come to need it, or somebody else removed it: so be it.
             with contextlib.suppress(NotFoundError, ConflictError):
                 await (self._images.remove(reference) if was is None else self._images.tag(was, reference))
@@ -83,6 +89,11 @@ class Names:
             await self.give_back(Reference.parse(name))
         for image in tuple(self._ours):
             await self._drop(image)
+
+    async def _note_pulled(self, image: str) -> None:
+        known = self._journal.state.pulled.get(self._endpoint, set())
+        if not self._keep and image not in known | self._before:
+            await self._journal.note(Pulled(image))
 
     async def _drop(self, image: str) -> None:
         # A moved tag leaves an image without a name, or, in a graph-driver store, with its digest for a name.

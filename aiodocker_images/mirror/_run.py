@@ -40,9 +40,6 @@ FREE_SPACE: Final = (
     " lower concurrency), and run this again: with the same journal it does what is left"
 )
 
-ENGINE: Final = ""
-"""What stands for the Engine itself where registries are named."""
-
 
 @dataclass(eq=False, slots=True)
 class _Work:
@@ -120,13 +117,13 @@ class Run:
         """Do it all, and give back what was borrowed."""
         given_back = False
         try:
-            await self._patiently(ENGINE, self._names.begin)
+            await self._patiently(self._names.begin)
             await _together([self._mirror_group(group) for group in self._groups], until=self._stop)
             if self._stopped:
                 for group in self._groups:
                     for work in group.left:
                         self._end(group, work, "stopped", because="another job met it", error=self._stopped)
-            await self._patiently(ENGINE, self._names.give_all_back)
+            await self._patiently(self._names.give_all_back)
             given_back = True
             if not self._failed:
                 await self._journal.note(Ended())
@@ -222,13 +219,13 @@ class Run:
             async with self._slots.check(reference.domain):
                 return await self._images.inspect_distribution(reference)
 
-        return await self._patiently(reference.domain, ask, tried)
+        return await self._patiently(ask, tried)
 
     async def _can_compare(self) -> bool:
         """Whether the Engine has distribution inspect: Podman 5.8 has none."""
         async with self._asking:
             if self._compares is None:
-                version = await self._patiently(ENGINE, self._images.version)
+                version = await self._patiently(self._images.version)
                 self._compares = not any("Podman" in component.name for component in version.components)
             return self._compares
 
@@ -236,7 +233,7 @@ class Run:
         """Whether the Engine has a containerd image store, which holds several platforms of an image."""
         async with self._asking:
             if self._holds is None:
-                info = await self._patiently(ENGINE, functools.partial(self._images.request, "GET", "/info"))
+                info = await self._patiently(functools.partial(self._images.request, "GET", "/info"))
                 status = cast("dict[str, object]", info).get("DriverStatus") if isinstance(info, dict) else None
                 self._holds = "io.containerd.snapshotter" in str(status)
             return self._holds
@@ -286,23 +283,30 @@ class Run:
 
         async def pull() -> tuple[ImageInspect, str | None]:
             # Another platform of the same source would move the name before its image is known.
-            async with self._locks[str(group.source)], self._slots.transfer(group.source.domain, image=not group.room):
-                group.room = True
-                for work in group.left:
-                    work.started = _now()
-                await self._names.borrow(group.source)
-                digest: str | None = None
-                on_frame = self._framed(group.left[0], "pull")
-                for platform in platforms:
-                    result = await self._images.pull(group.source, platform=platform, on_frame=on_frame)
-                    digest = result.digest
-                image = await self._images.inspect(group.source)
-                await self._names.pulled(image)
-                return image, digest
+            async with self._locks[str(group.source)], self._slots.transfer(group.source.domain, image=True):
+                try:
+                    return await self._pull_once(group, platforms)
+                except BaseException:
+                    # There is no image of it on the Engine, and while this pull waits others may go on.
+                    self._slots.image_done()
+                    raise
 
-        image, digest = await self._patiently(group.source.domain, pull, group)
+        image, digest = await self._patiently(pull, group)
+        group.room = True
         group.image, group.digests = image.id, pulled_digests(digest, image, group.source)
         return image
+
+    async def _pull_once(self, group: _Group, platforms: Iterable[Platform | None]) -> tuple[ImageInspect, str | None]:
+        for work in group.left:
+            work.started = _now()
+        await self._names.borrow(group.source)
+        digest: str | None = None
+        on_frame = self._framed(group.left[0], "pull")
+        for platform in platforms:
+            digest = (await self._images.pull(group.source, platform=platform, on_frame=on_frame)).digest
+        image = await self._images.inspect(group.source)
+        await self._names.pulled(image)
+        return image, digest
 
     async def _push(self, group: _Group, work: _Work, image: ImageInspect) -> None:
         """Give the image its other name and push it."""
@@ -315,7 +319,7 @@ class Run:
                 return (await self._images.push(work.target, platform=group.push_platform, on_frame=on_frame)).digest
 
         try:
-            after = await self._patiently(work.target.domain, push, work)
+            after = await self._patiently(push, work)
         except DockerError as error:
             self._fail(group, [work], error)
             return
@@ -347,14 +351,12 @@ class Run:
                 await self._names.let_go(group.image)
         self._journal.check()
 
-    async def _patiently(
-        self, registry: str, step: Callable[[], Awaitable[T]], tried: _Group | _Work | None = None
-    ) -> T:
+    async def _patiently(self, step: Callable[[], Awaitable[T]], tried: _Group | _Work | None = None) -> T:
         def count() -> None:
             if tried is not None:
                 tried.retries += 1
 
-        return await persist(step, registry=registry, retry=self._options.retry, slots=self._slots, on_retry=count)
+        return await persist(step, self._options.retry, count)
 
     def _framed(self, work: _Work, step: Literal["pull", "push"]) -> Callable[[ProgressFrame], object] | None:
         return None if self._on_frame is None else functools.partial(self._on_frame, work.job, step)

@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import random
 from collections import Counter, defaultdict, deque
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
+
+from aiodocker_images.errors import RateLimitedError
 
 from .jobs import Retry
 
@@ -66,7 +68,8 @@ class Slots:
                 (self._pulls if image else self._pushes).remove(wish)
             raise
         try:
-            yield
+            with self._heard(registry):
+                yield
         finally:
             self._release(registry)
 
@@ -74,18 +77,30 @@ class Slots:
     async def check(self, registry: str) -> AsyncGenerator[None, None]:
         """Wait until `registry` may be asked something."""
         async with self._checks[registry]:
-            while (seconds := self.pause_of(registry)) > 0:  # noqa: ASYNC110 - until a time, which may be put off
+            while (seconds := self._pause_of(registry)) > 0:  # noqa: ASYNC110 - until a time, which may be put off
                 await asyncio.sleep(seconds)
+            with self._heard(registry):
+                yield
+
+    @contextlib.contextmanager
+    def _heard(self, registry: str) -> Generator[None, None, None]:
+        """Take notice of a rate limit, before the slot goes to another who would meet it as well."""
+        try:
             yield
+        except RateLimitedError:
+            self._slow_down(registry)
+            raise
+        else:
+            self._strikes.pop(registry, None)
 
     def image_done(self) -> None:
         """Make room for another image."""
         self._images -= 1
         self._grant()
 
-    def slow_down(self, registry: str) -> None:
+    def _slow_down(self, registry: str) -> None:
         """Pause all that has to do with `registry`, for longer each time that it asks for it in a row."""
-        if self.pause_of(registry) > 0:
+        if self._pause_of(registry) > 0:
             return  # the answer to what was sent before the pause
         loop = asyncio.get_running_loop()
         seconds = min(self._retry.maximum, self._retry.initial * 2.0 ** min(self._strikes[registry], 60))
@@ -94,11 +109,7 @@ class Slots:
         self._resume[registry] = loop.time() + seconds
         loop.call_later(seconds, self._grant)
 
-    def went_well(self, registry: str) -> None:
-        """Note that `registry` answers as it should."""
-        self._strikes.pop(registry, None)
-
-    def pause_of(self, registry: str) -> float:
+    def _pause_of(self, registry: str) -> float:
         """Return for how many seconds `registry` is to be left alone."""
         return self._resume.get(registry, 0.0) - asyncio.get_running_loop().time()
 
@@ -124,7 +135,7 @@ class Slots:
             not wish.granted.done()  # cancelled, and about to be removed
             and self._busy[wish.registry] < self._limit(wish.registry)
             and not (wish.image and self._images >= self._concurrency)
-            and self.pause_of(wish.registry) <= 0
+            and self._pause_of(wish.registry) <= 0
         )
 
     def _release(self, registry: str) -> None:

@@ -80,7 +80,7 @@ def _lines_before_element(lines: list[str], index: int) -> int:
     for count in range(1, len(lines) + 1):
         node: object = None
         try:
-            node = tomllib.loads("\n".join([*lines[:count], "]"]))
+            node = tomllib.loads("\n".join([*lines[:count], "]" if count < len(lines) else ""]))
         except (tomllib.TOMLDecodeError, RecursionError):
             continue
         while isinstance(node, dict):

@@ -43,6 +43,7 @@ import msgspec
 from aiodocker_images._threads import in_thread
 from aiodocker_images.credentials import Keychain, RegistryAuth
 from aiodocker_images.errors import ConfigError, InvalidPlatformError, InvalidReferenceError, shown
+from aiodocker_images.models import Platform
 from aiodocker_images.reference import Reference
 from aiodocker_images.service import ImageService
 
@@ -64,6 +65,7 @@ T = TypeVar("T")
 P = TypeVar("P", bound="MirrorPlan")
 
 _STEP: Final = re.compile(r"\.(\w+)|\[(\d+)\]|\[\.\.\.\]")
+_ANY: Final = Reference("docker.io", "library/any")
 _UNKNOWN: Final = re.compile(r"unknown field `(.+)`")
 _NO_SECRETS: Final = "a plan holds no secrets, it names where they are"
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
@@ -246,6 +248,14 @@ class _Reader:
         places: list[TomlPath] = []
         for number, source in enumerate(plan.source):
             targets = plan.targets if source.targets is None else source.targets
+            if source.platform is not None:
+                self._checked(("source", number, "platform"), functools.partial(Platform.parse, source.platform))
+            for position, tag in enumerate(source.tags):
+                self._checked(("source", number, "tags", position), functools.partial(_ANY.with_tag, tag))
+            within: TomlPath = () if source.targets is None else ("source", number)
+            for position, target in enumerate(targets):
+                name = f"{target}{_ANY.path}" if target.endswith("/") else target
+                self._checked((*within, "targets", position), functools.partial(Reference.parse, name))
             if not targets:
                 raise self._error(("source", number), "this source has no target, and the plan has none for all")
             for position, image in enumerate(source.images):
