@@ -56,12 +56,11 @@ class Endless:
         self.begun.set()
         try:
             await exchange.body()
-        except asyncio.IncompleteReadError:
-            self.left.set()
-            return
-        await exchange.head()
-        await exchange.frames({"stream": "Step 1/1 : FROM scratch\n"})
-        await self._ended(exchange)
+            await exchange.head()
+            await exchange.frames({"stream": "Step 1/1 : FROM scratch\n"})
+            await self._ended(exchange)
+        finally:
+            self.left.set()  # in the middle of its context, too
 
     async def _upload(self, exchange: Exchange) -> None:
         await exchange.reader.read(1)
