@@ -13,7 +13,7 @@ CHOSEN = $(if $(filter all,$(ENGINES)),$(shell $(BIN)/python -m engines list | c
 SUMMARY := .cache/summary
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test unit check format clean
+.PHONY: demo test unit bench check format clean
 
 demo: .venv/.demo  ## import, tag, push, remove, pull, save, load on a real Engine: yours if DOCKER_HOST is set
 	@$(BIN)/python -m engines run auto -- $(BIN)/python examples/quickstart.py
@@ -37,6 +37,9 @@ endif
 
 unit: .venv/.dev  ## the tests that need no Engine
 	@$(PYTEST) -m "not engine and not once" $(ARGS)
+
+bench: .venv/.dev  ## how fast, beside its peers: benchmarks/RESULTS.md; ARGS="--rows save,load --rounds 3" chooses
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 check: .venv/.dev  ## lint, format, types, layers
 	$(BIN)/ruff check .
