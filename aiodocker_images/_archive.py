@@ -127,7 +127,11 @@ def _is_path(given: object) -> TypeGuard[str | os.PathLike[str]]:
 def _check_path(path: object) -> None:
     if not isinstance(path, str):
         raise TypeError(f"the path of an archive must be text, not {type(path).__name__}")
-    if b"\0" in os.fsencode(path):
+    try:
+        encoded = os.fsencode(path)
+    except UnicodeEncodeError as error:
+        raise ValueError(f"the path of an archive is none that a file can have: {path!a}") from error
+    if b"\0" in encoded:
         raise ValueError(f"the path of an archive holds a NUL: {path!r}")
 
 

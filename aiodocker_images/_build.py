@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import os
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence, Sized
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, Literal, cast, get_args
+from typing import Any, Final, Literal, cast, get_args
 
 import msgspec
 
@@ -18,12 +19,12 @@ from ._buildoutput import StepOutput
 from ._context import ContextDirectory, context_path
 from ._operation import OnFrame, Operation, Operator, chosen_platform
 from ._outcome import BuildOutcome
-from ._query import Filters, Query, encode_filters, flags
+from ._query import Filters, Query, encode_filters, encode_json, flags
 from ._threads import in_thread
 from ._transport import Call
 from .api_version import first_version
 from .credentials import DOCKER_HUB, DOCKER_HUB_SERVER, RegistryAuth, auth_document
-from .errors import APIError, InvalidReferenceError
+from .errors import InvalidReferenceError
 from .models import BuildCachePruneReport, Platform
 from .progress import ProgressFrame
 from .reference import Reference
@@ -273,8 +274,15 @@ class Build(Operator):
             headers={REGISTRY_CONFIG: _registry_config(auth)} if auth else {},
             parameters=tuple(name for name, given in gated.items() if given and builder == "buildkit"),
         )
-        operation = Operation(call=call, outcome=_outcome(outputs, quiet=quiet), source=None if remote else context)
-        return self._built(operation, path)
+        return self._frames(
+            Operation(
+                call=call,
+                outcome=_outcome(outputs, quiet=quiet),
+                source=None if remote else context,
+                complete=functools.partial(_with_directory, dockerfile=path),
+                output=StepOutput(),
+            )
+        )
 
     async def prune_build_cache(
         self,
@@ -313,33 +321,18 @@ class Build(Operator):
         )
         return await self._transport.fetch(call, _PRUNED)
 
-    async def _built(
-        self, operation: Operation[BuildResult], dockerfile: str | None
-    ) -> AsyncGenerator[ProgressFrame, None]:
-        output = StepOutput()
-        operation = await self._with_directory(operation, dockerfile)
-        async with contextlib.aclosing(self._frames(operation)) as frames:
-            try:
-                async for frame in frames:
-                    yield output.read(frame)
-            except APIError as error:
-                output.explain(error)
-                raise
 
-    async def _with_directory(
-        self, operation: Operation[BuildResult], dockerfile: str | None
-    ) -> Operation[BuildResult]:
-        """Put the tar of a directory in the place of its path."""
-        if not isinstance(operation.source, str | os.PathLike):
-            return operation
-        with self._transport.located(operation.call):
-            directory = await in_thread(_directory, os.fspath(operation.source), dockerfile)
-        if directory is None:
-            return operation
-        call = operation.call
-        if directory.dockerfile not in (dockerfile, "Dockerfile"):
-            call = replace(call, query=(*call.query, ("dockerfile", directory.dockerfile)))
-        return replace(operation, call=call, source=directory.pieces())
+async def _with_directory(operation: Operation[Any], *, dockerfile: str | None) -> Operation[Any]:
+    """Put the tar of a directory in the place of its path."""
+    if not isinstance(operation.source, str | os.PathLike):
+        return operation
+    directory = await in_thread(_directory, os.fspath(operation.source), dockerfile)
+    if directory is None:
+        return operation
+    call = operation.call
+    if directory.dockerfile not in (dockerfile, "Dockerfile"):
+        call = replace(call, query=(*call.query, ("dockerfile", directory.dockerfile)))
+    return replace(operation, call=call, source=directory.pieces())
 
 
 def _directory(path: str, dockerfile: str | None) -> ContextDirectory | None:
@@ -376,7 +369,7 @@ def _given(values: Mapping[str, str | int | None]) -> Query:
 
 
 def _documents(values: Mapping[str, Sized]) -> Query:
-    return tuple((name, msgspec.json.encode(value).decode()) for name, value in values.items() if len(value))
+    return tuple((name, encode_json(value).decode()) for name, value in values.items() if len(value))
 
 
 def _registry_config(auth: Mapping[str, RegistryAuth]) -> str:
@@ -387,4 +380,4 @@ def _registry_config(auth: Mapping[str, RegistryAuth]) -> str:
         )
         for registry, credentials in auth.items()
     }
-    return base64.urlsafe_b64encode(msgspec.json.encode(document)).decode("ascii")
+    return base64.urlsafe_b64encode(encode_json(document)).decode("ascii")

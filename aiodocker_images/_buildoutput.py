@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import re
 from collections import deque
+from collections.abc import Generator
 from typing import Final
 
 import msgspec
@@ -20,6 +22,12 @@ MAX_STEP_LINES: Final = 20
 
 MAX_STEP_OUTPUT: Final = 16 << 10
 """Characters of a step's output that are remembered for that."""
+
+MAX_STEPS: Final = 4096
+"""Steps of BuildKit's that are remembered; the oldest is forgotten first."""
+
+MAX_STEP_NAME: Final = 4096
+"""Characters of a step's name and error that are remembered."""
 
 # Docker's "Step 2/3 : RUN …", Podman's "STEP 2/3: RUN …", there with the stage in front if there are several.
 _STEP: Final = re.compile(r"(?:\[\d+/\d+\] )?step \d+/\d+ ?: ", re.IGNORECASE)
@@ -47,6 +55,15 @@ class StepOutput:
             self._output = _Tail()
         self._output.add(text)
         return frame
+
+    @contextlib.contextmanager
+    def explaining(self) -> Generator[None, None, None]:
+        """Explain the error that is raised in this context."""
+        try:
+            yield
+        except APIError as error:
+            self.explain(error)
+            raise
 
     def explain(self, error: APIError) -> None:
         """Add the end of the failed step's output to the error's message."""
@@ -76,18 +93,21 @@ class StepOutput:
         text = ""
         if not step.number and (report.started is not None or report.error):
             self._begun += 1
-            step.number, step.name = f"#{self._begun}", report.name
+            step.number, step.name = f"#{self._begun}", report.name[:MAX_STEP_NAME]
             text = f"{step.number} {step.name}\n"
         if report.cached and not step.cached:
             step.cached = True
             text += f"{step.number} CACHED\n"
         if report.error and not step.error:
-            step.error = report.error
-            self._failed.append(step)
+            step.error = report.error[:MAX_STEP_NAME]
+            if len(self._failed) < MAX_STEP_LINES:
+                self._failed.append(step)
             text += f"{step.number} ERROR: {report.error}\n"
         return text
 
     def _step(self, digest: str) -> _Step:
+        if digest not in self._steps and len(self._steps) >= MAX_STEPS:
+            del self._steps[next(iter(self._steps))]
         return self._steps.setdefault(digest, _Step())
 
 

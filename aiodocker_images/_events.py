@@ -54,6 +54,9 @@ the first event that is too old), and those of a daemon whose clock was set back
 REMEMBERED: Final = 256
 """Events that are remembered at least: moby's history has no more, so that none of them is repeated."""
 
+MAX_REMEMBERED: Final = 100_000
+"""Events that are remembered at most, whatever times they have: for all of the overlap, over a thousand a second."""
+
 GRACE: Final = SECOND
 """How long Podman is let read its log at least, which it looks at four times a second."""
 
@@ -78,7 +81,7 @@ _UNITS: Final = {
 
 _logger = logging.getLogger("aiodocker_images")
 
-_Identity: TypeAlias = "tuple[int, str, str, frozenset[tuple[str, str]]]"
+_Identity: TypeAlias = "tuple[int, int]"  # its moment, and a hash of the rest, which may be megabytes
 
 
 class Events(Operator):
@@ -243,13 +246,15 @@ class Position:
         """
         moment = _moment(event)
         actor = event.actor or EventActor()
-        identity = (moment, event.action, actor.id, frozenset(actor.attributes.items()))
+        identity = (moment, hash((event.action, actor.id, frozenset(actor.attributes.items()))))
         if identity in self._seen:
             return False
         self._seen[identity] = None
         self._last = moment
         self._now = max(self._now, moment)
-        while len(self._seen) > REMEMBERED and abs(next(iter(self._seen))[0] - moment) > OVERLAP:
+        while (count := len(self._seen)) > REMEMBERED and (
+            count > MAX_REMEMBERED or abs(next(iter(self._seen))[0] - moment) > OVERLAP
+        ):
             self._seen.popitem(last=False)
         return True
 
@@ -291,7 +296,7 @@ def _daemon_time(date: str | None) -> int:
     """Return the time of an answer by its Date header, or by our own clock if it has none."""
     try:
         return int(parsedate_to_datetime(date or "").timestamp()) * SECOND
-    except ValueError:
+    except (ValueError, OverflowError):
         return time.time_ns() // SECOND * SECOND
 
 

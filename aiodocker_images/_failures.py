@@ -23,12 +23,16 @@ from .errors import (
     UnsupportedAPIVersionError,
 )
 
-__all__ = ["read_error", "tls_hint", "translate", "version_refused"]
+__all__ = ["read_error", "tls_hint", "translate", "version_refused", "whole_text"]
 
 MAX_PLAIN_TEXT: Final = 2000
 """Characters of an error that is no JSON; a proxy's page can be long."""
 
-_TAG = re.compile(r"<(?:style|script)\b.*?</(?:style|script)>|<[^>]*>", re.DOTALL | re.IGNORECASE)
+MAX_REASON: Final = 200
+"""Characters of what aiohttp says of an answer that is no HTTP: it quotes all that came."""
+
+# Of linear cost: what begins and has no end is passed over once.
+_TAG = re.compile(r"<(?:style|script)\b.*?(?:</(?:style|script)>|\Z)|<[^<>]*>", re.DOTALL | re.IGNORECASE)
 _VERSION_REFUSED = re.compile(
     r"client version (?P<ours>[0-9.]+) is too (?:old|new)\."
     r" (?:Minimum|Maximum) supported API version is (?P<theirs>[0-9.]+)"
@@ -66,7 +70,17 @@ def read_error(status: int, reason: str | None, body: bytes) -> tuple[int, str]:
         # Podman answers 500 with "response": 404 to a save of a missing image.
         if document.response is not None and 400 <= document.response <= 599:
             status = document.response
-    return status, message or reason or "the daemon gave no reason"
+    return status, message or whole_text(reason or "") or "the daemon gave no reason"
+
+
+def whole_text(text: str) -> str:
+    """Replace what aiohttp could not decode of a head, and what no log could encode."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= MAX_REASON else f"{text[:MAX_REASON]}…"
 
 
 def _plain_text(body: bytes) -> str:
@@ -115,7 +129,7 @@ def translate(
         case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
             return ConfigError(f"not an address: {error}")
         case aiohttp.ClientResponseError() | HttpProcessingError() if not answered:
-            reason = error.message.partition("\n")[0]  # aiohttp draws a picture below
+            reason = _short(error.message)
             return DaemonUnreachableError(f"what answers there does not speak HTTP: {reason}{tls_hint(endpoint)}")
         case aiohttp.ClientError() | OSError() if refusal := _tls_refusal(error):
             return DaemonUnreachableError(f"cannot connect: {refusal}")
@@ -129,7 +143,7 @@ def translate(
             when = "in mid-answer" if answered else "before it answered"
             # Of a plain end aiohttp tells the framing that broke, with a status (400) that nobody sent.
             plain = isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError)
-            reason = "did it stop or restart?" if plain else str(error) or type(error).__name__
+            reason = "did it stop or restart?" if plain else _short(str(error)) or type(error).__name__
             said = f"; ssh says: {remark}" if remark else ""
             return StreamInterruptedError(f"the connection to the daemon ended {when}: {reason}{said}")
         case _:

@@ -13,7 +13,7 @@ from ._operation import Operator
 from ._query import Filters, Query, encode_filters, encode_platforms, flags, path_segment
 from ._transport import Call
 from .api_version import first_version
-from .errors import InvalidReferenceError
+from .errors import InvalidReferenceError, named
 from .models import (
     Attestation,
     HistoryLayer,
@@ -232,7 +232,7 @@ class Images(Operator):
         query += flags(all=all, digests=digests, shared_size=shared_size, manifests=manifests, identity=identity)
         gated = {"shared_size": shared_size, "manifests": manifests, "identity": identity}
         call = Call(
-            operation=f"list {reference}" if reference is not None else "list",
+            operation=f"list {named(reference)}" if reference is not None else "list",
             method="GET",
             path="/images/json",
             query=query,

@@ -8,6 +8,7 @@ Goals, for a stream of n bytes that arrives in any number of pieces:
 - The speed of C for what daemons really send, whole frames, one per line. Only frames that cross the border
   of two pieces, or come with something odd, take the scanner in Python.
 - The frames, and the class of the error that ends them, depend on the bytes alone, not on how they are split.
+  (How much of nothing is too much is counted in pieces.)
 
 A stream is a sequence of JSON objects. Between them may stand any number of spaces, tabs, CR, LF and record
 separators (0x1e, RFC 7464), or nothing: an object ends with its own brace, and is delivered without waiting
@@ -23,10 +24,17 @@ import msgspec
 
 from .errors import FrameDecodeError, StreamInterruptedError
 
-__all__ = ["MAX_FRAME", "FrameDecoder"]
+__all__ = ["MAX_FRAME", "MAX_SILENCE", "FrameDecoder"]
 
 MAX_FRAME = 16 * 1024 * 1024
 """The largest frame, in bytes: BuildKit's traces reach megabytes, and no honest frame comes near this."""
+
+MAX_SILENCE = 1024 * 1024
+"""Bytes in a row, beside the frame at hand, that bring no frame with anything in it: blanks, or empty objects.
+
+So much is a newline every half minute for a year, to keep a connection open; without a limit it is no silence that
+a timeout would notice.
+"""
 
 _EXCERPT = 80  # bytes of the stream that an error quotes
 
@@ -53,6 +61,7 @@ class FrameDecoder(Generic[T]):
         self._decoder = msgspec.json.Decoder(frame_type)
         self._max_frame = max_frame
         self._error: FrameDecodeError | None = None
+        self._silence = 0
         self._pending = bytearray()  # the frame at hand, as far as earlier chunks brought it
         self._depth = 0  # braces that are open; brackets need no counting, msgspec checks them
         self._in_string = False
@@ -70,6 +79,7 @@ class FrameDecoder(Generic[T]):
         frames: list[T] = []
         try:
             self._read(data if isinstance(data, bytes) else bytes(data), frames)
+            self._listen(len(data), frames)
         except FrameDecodeError as error:
             self._error = error
             if not frames:
@@ -87,6 +97,15 @@ class FrameDecoder(Generic[T]):
         if self._pending:
             raise StreamInterruptedError(f"the stream ended inside a frame: {_excerpt(self._pending)}")
         return []
+
+    def _listen(self, size: int, frames: list[T]) -> None:
+        # The last frame nearly always says something: one look for each piece is all that this costs.
+        if frames and (not _is_empty(frames[-1]) or not all(map(_is_empty, frames))):
+            self._silence = 0
+            return
+        self._silence += size
+        if self._silence - len(self._pending) > MAX_SILENCE:
+            raise FrameDecodeError(f"{MAX_SILENCE} bytes in a row came that say nothing")
 
     def _read(self, chunk: bytes, frames: list[T]) -> None:
         position = 0
@@ -155,6 +174,10 @@ class FrameDecoder(Generic[T]):
             return self._decoder.decode(frame)
         except _FAULTS as cause:
             raise FrameDecodeError(f"not a frame: {cause}: {_excerpt(frame)}") from cause
+
+
+def _is_empty(frame: msgspec.Struct) -> bool:
+    return not any(getattr(frame, name) for name in frame.__struct_fields__)
 
 
 def _excerpt(data: bytes | bytearray) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, TypeVar
 
 from ._archive import ArchiveSource, open_source
+from ._buildoutput import StepOutput
 from ._jsonstream import FrameDecoder
 from ._outcome import Outcome
 from ._transport import Call, Transport
@@ -33,6 +34,9 @@ class Operation(Generic[R_co]):
 
     `registry` is whose credentials go along, None if none do. Push needs the header even without any
     (`header_if_anonymous`); on a pull an empty one would hide what the daemon itself is configured with.
+    `complete` finds out, off the loop, what the call could not check without I/O. `output` reads the frames of a
+    build. They are no generators around that of the frames: when a loop ends, asyncio closes all of them at
+    once, each from under the one around it.
     """
 
     call: Call
@@ -41,6 +45,8 @@ class Operation(Generic[R_co]):
     registry: str | None = None
     auth: RegistryAuth | None = None
     header_if_anonymous: bool = False
+    complete: Callable[[Operation[Any]], Awaitable[Operation[Any]]] | None = None
+    output: StepOutput | None = None
 
 
 class Operator:
@@ -61,7 +67,11 @@ class Operator:
     async def _frames(self, operation: Operation[Any]) -> AsyncGenerator[ProgressFrame, None]:
         """Yield the frames of an operation; return only if it is complete."""
         async with contextlib.AsyncExitStack() as stack:
+            if operation.output is not None:
+                stack.enter_context(operation.output.explaining())
             stack.enter_context(self._transport.located(operation.call))
+            if operation.complete is not None:
+                operation = await operation.complete(operation)
             call = operation.call
             if operation.registry is not None:
                 call = await self._authorized(
@@ -85,7 +95,7 @@ class Operator:
             code = frame.error_detail.code if frame.error_detail else None
             raise self._transport.api_error(operation.call, message, code or None)
         operation.outcome.update(frame)
-        return frame
+        return frame if operation.output is None else operation.output.read(frame)
 
     async def _authorized(
         self, call: Call, registry: str, auth: RegistryAuth | None, *, even_anonymous: bool = False

@@ -17,7 +17,10 @@ from .progress import ProgressFrame
 from .reference import Reference
 from .results import BuildResult, ImportResult, LoadResult, PullResult, PushResult
 
-__all__ = ["BuildOutcome", "ImportOutcome", "LoadOutcome", "Outcome", "PullOutcome", "PushOutcome"]
+__all__ = ["MAX_LOADED", "BuildOutcome", "ImportOutcome", "LoadOutcome", "Outcome", "PullOutcome", "PushOutcome"]
+
+MAX_LOADED = 100_000
+"""Names and ids in the result of a load; an archive has a few."""
 
 R_co = TypeVar("R_co", covariant=True)
 R = TypeVar("R")
@@ -148,6 +151,8 @@ class LoadOutcome:
                         self._ids.append(name.strip())
                     else:
                         self._references.append(_familiar(name.strip()))
+                    if len(self._ids) + len(self._references) > MAX_LOADED:
+                        raise FrameDecodeError(f"the daemon says that it loaded more than {MAX_LOADED} images")
 
     def result(self) -> LoadResult:
         """Return what was loaded."""

@@ -8,9 +8,20 @@ from urllib.parse import quote
 
 import msgspec
 
+from .errors import EncodeError
 from .models import Platform
 
-__all__ = ["FilterValue", "Filters", "Query", "encode_filters", "encode_platforms", "flags", "path_segment"]
+__all__ = [
+    "FilterValue",
+    "Filters",
+    "Query",
+    "check_query",
+    "encode_filters",
+    "encode_json",
+    "encode_platforms",
+    "flags",
+    "path_segment",
+]
 
 Query: TypeAlias = tuple[tuple[str, str], ...]
 
@@ -21,6 +32,28 @@ Filters: TypeAlias = "Mapping[str, FilterValue]"
 def path_segment(name: str) -> str:
     """Quote a validated image name for the path, where the Engine takes `/`, `:` and `@` as they are."""
     return quote(name, safe="/:@")
+
+
+def encode_json(document: object) -> bytes:
+    """Encode a document for the Engine; raise `EncodeError` for what JSON cannot say, TypeError for no document."""
+    try:
+        return msgspec.json.encode(document)
+    except UnicodeEncodeError:
+        flaw = "a text has half of a surrogate pair in it, which UTF-8 cannot say"
+    except RecursionError:
+        flaw = "it is nested too deeply"
+    raise EncodeError(flaw)  # out here: the context would have the text, which may be a password
+
+
+def check_query(query: Query) -> None:
+    """Raise `EncodeError` if a text cannot be sent."""
+    for name, value in query:
+        try:
+            f"{name}{value}".encode()
+        except UnicodeEncodeError as error:
+            raise EncodeError(
+                f"the value of {name!a} has half of a surrogate pair in it, which UTF-8 cannot say"
+            ) from error
 
 
 def flags(**values: bool | None) -> Query:
@@ -34,7 +67,7 @@ def encode_filters(filters: Filters) -> str:
     A mapping value (`{"label": {"key": "value"}}`) becomes `key=value` strings. Unknown names are the
     daemon's to refuse.
     """
-    return msgspec.json.encode({name: _filter_values(value) for name, value in filters.items()}).decode()
+    return encode_json({name: _filter_values(value) for name, value in filters.items()}).decode()
 
 
 def _filter_values(value: FilterValue) -> list[str]:
@@ -49,4 +82,4 @@ def _filter_values(value: FilterValue) -> list[str]:
 
 def encode_platforms(platforms: Iterable[Platform], *, name: str = "platform") -> Query:
     """Encode platforms as JSON objects under a repeated name; only pull takes os/architecture instead."""
-    return tuple((name, msgspec.json.encode(platform).decode()) for platform in platforms)
+    return tuple((name, encode_json(platform).decode()) for platform in platforms)

@@ -10,10 +10,10 @@ from msgspec import field
 
 from ._model import Nullable
 from ._operation import Operator
-from ._query import Filters, Query, encode_filters, path_segment
+from ._query import Filters, Query, encode_filters, encode_json, path_segment
 from ._transport import Call
 from .credentials import RegistryAuth, auth_document
-from .errors import InvalidReferenceError
+from .errors import InvalidReferenceError, named
 from .models import DistributionInspect, LoginResult, SearchResult
 from .reference import DOCKER_HUB, Reference
 
@@ -69,7 +69,7 @@ class Registry(Operator):
             query += (("limit", str(limit)),)
         if filters:
             query += (("filters", encode_filters(filters)),)
-        call = Call(operation=f"search {term}", method="GET", path="/images/search", query=query)
+        call = Call(operation=f"search {named(term)}", method="GET", path="/images/search", query=query)
         found = await self._transport.fetch(await self._authorized(call, _registry_of(term), auth), _FOUND)
         return [each.result() for each in found]
 
@@ -102,10 +102,10 @@ class Registry(Operator):
         Raises `UnauthorizedError` and every other `DockerError`. POST /auth (API 1.41).
         """
         call = Call(
-            operation=f"login {auth.server_address or DOCKER_HUB}",
+            operation=f"login {named(auth.server_address or DOCKER_HUB)}",
             method="POST",
             path="/auth",
-            document=msgspec.json.encode(auth_document(auth, DOCKER_HUB)),
+            document=encode_json(auth_document(auth, DOCKER_HUB)),
         )
         body = await self._transport.fetch_bytes(call)
         return self._transport.decode(call, body or b"{}", _LOGIN)  # 204 No Content is a success as well

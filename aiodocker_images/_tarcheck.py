@@ -20,13 +20,16 @@ import msgspec
 
 from .errors import ArchiveError
 
-__all__ = ["MAX_ERROR_DOCUMENT", "MAX_EXTENDED_HEADER", "TarCheck"]
+__all__ = ["MAX_ERROR_DOCUMENT", "MAX_EXTENDED_HEADER", "MAX_PADDING", "TarCheck"]
 
 MAX_ERROR_DOCUMENT = 64 * 1024
 """Bytes kept of the end of the stream, in which the daemon's error document is looked for."""
 
 MAX_EXTENDED_HEADER = 1024 * 1024
 """Bytes of one pax or GNU long-name header: what Go's reader, and so any daemon, accepts at most."""
+
+MAX_PADDING = 1024 * 1024
+"""Bytes of zeros behind the end; writers of tapes pad to 10 KiB, or to what they are told, up to this."""
 
 _BLOCK = 512
 _ZERO_BLOCK = bytes(_BLOCK)
@@ -69,15 +72,25 @@ class TarCheck:
         self._members = 0
         self._padded_size = 0
         self._zero_blocks = 0
+        self._padding = 0
         self._fault: str | None = None
+        self._behind_fault = 0
 
     def feed(self, data: bytes | bytearray | memoryview) -> None:
-        """Take the next piece, of any size; never raises for what is in it."""
+        """Take the next piece, of any size.
+
+        What is no tar raises `ArchiveError` no earlier than all of an error document may have come, and then at
+        once: an archive that has no end could fill a disk.
+        """
         size = len(data)
         if not size:
             return
         self._total += size
         self._remember(data)
+        if self._fault is not None:
+            self._behind_fault += size
+            if self._behind_fault > MAX_ERROR_DOCUMENT:
+                self.finish()
         if size <= self._skip:
             self._skip -= size
             return
@@ -176,7 +189,8 @@ class TarCheck:
 
     def _accept_padding(self, rest: memoryview) -> None:
         # Go's writer ends after two zero blocks, Python's and GNU's pad to 10 KiB.
-        if bytes(rest).count(0) != len(rest):
+        self._padding += len(rest)
+        if bytes(rest).count(0) != len(rest) or self._padding > MAX_PADDING:
             self._fault = f"{_NOT_WHOLE}: behind its end stands something that is not padding"
 
     def _no_header(self, block: bytes) -> str:

@@ -1,4 +1,4 @@
-"""What blocks, run in a thread: whoever asked is not let go before the thread is done."""
+"""What blocks, run in a thread, and how to wait for what cannot be cancelled."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import asyncio
 import contextvars
 import functools
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
-__all__ = ["in_thread", "outlast"]
+__all__ = ["in_thread", "outlast", "retrieve"]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -29,7 +29,12 @@ async def outlast(future: asyncio.Future[_T]) -> _T:
         except asyncio.CancelledError as error:
             cancelled = error
     if cancelled is not None:
-        if not future.cancelled():
-            future.exception()  # retrieved, so that asyncio does not report it as lost
+        retrieve(future)
         raise cancelled
     return future.result()
+
+
+def retrieve(future: asyncio.Future[Any]) -> None:
+    """Look at the exception of a future that failed, so that asyncio does not report it as lost."""
+    if not future.cancelled():
+        future.exception()

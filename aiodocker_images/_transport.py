@@ -11,20 +11,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Generator
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Final, TypeVar
 
 import aiohttp
 import msgspec
-from aiohttp.abc import AbstractStreamWriter
 from yarl import URL
 
 from . import _failures
 from ._archive import ArchiveUpload
+from ._body import Body
 from ._connector import Link
-from ._query import Query
-from ._threads import outlast
+from ._guard import GuardedResponse
+from ._query import Query, check_query
+from ._threads import outlast, retrieve
 from ._version import __version__
 from .api_version import APIVersion, negotiated, require
 from .endpoint import Endpoint
@@ -36,7 +38,6 @@ from .errors import (
     FrameDecodeError,
     ServiceClosedError,
     StreamInterruptedError,
-    StreamStalledError,
     api_error_class,
 )
 from .models import Ping
@@ -46,8 +47,14 @@ T = TypeVar("T")
 MAX_ANSWER: Final = 256 << 20
 """Bytes of an answer that is read whole; a list of 100,000 images is about 60 MiB."""
 
+MAX_OBJECTS: Final = 4_000_000
+"""JSON objects and arrays in such an answer: two bytes make one, and each takes hundreds when it is decoded."""
+
 MAX_ERROR_BODY: Final = 64 << 10
 """Bytes that are read of the body of an error answer; a message is far shorter."""
+
+MAX_ERROR_SECONDS: Final = 10.0
+"""Seconds that the body of an error answer may take: the error is known, and its words come with it."""
 
 FRAME_BUFFER: Final = 64 << 10
 ARCHIVE_BUFFER: Final = 1 << 20
@@ -71,71 +78,13 @@ class Call:
     buffer: int = FRAME_BUFFER
     document: bytes | None = field(default=None, repr=False)  # a JSON body; may carry credentials
 
+    def __post_init__(self) -> None:
+        check_query(self.query)
+
     @property
     def verb(self) -> str:
         """The operation without its object: the key into the table of versions."""
         return self.operation.partition(" ")[0]
-
-
-class _Body(aiohttp.Payload):
-    """A request body that takes its chunks from an upload, remembers what failed, and can be waited for."""
-
-    def __init__(self, upload: ArchiveUpload, *, idle_timeout: float | None, on_failure: Callable[[], None]) -> None:
-        super().__init__(upload, content_type="application/x-tar")
-        self._size = upload.size  # known: sent as Content-Length; None: in HTTP chunks
-        self._upload = upload
-        self._idle_timeout = idle_timeout
-        self._on_failure = on_failure
-        self._transport: asyncio.WriteTransport | None = None
-        self._settled: asyncio.Future[None] | None = None
-        self.failure: Exception | None = None
-
-    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:  # noqa: ARG002 - aiohttp's signature
-        raise TypeError("an upload is read once, by the connection")
-
-    async def write(self, writer: AbstractStreamWriter) -> None:
-        await self.write_with_length(writer, None)
-
-    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:  # noqa: ARG002 - the upload ends at its size by itself
-        self._settled = asyncio.get_running_loop().create_future()
-        transport = getattr(writer, "transport", None)  # in the abstract class only since aiohttp 3.14
-        self._transport = transport if isinstance(transport, asyncio.WriteTransport) else None
-        try:
-            async with contextlib.aclosing(self._upload.chunks()) as chunks:
-                await self._pump(chunks, writer)
-        finally:
-            self._settled.set_result(None)
-
-    async def _pump(self, chunks: AsyncGenerator[bytes, None], writer: AbstractStreamWriter) -> None:
-        while True:
-            try:
-                chunk = await anext(chunks, None)
-            except Exception as error:
-                self._fail(error)
-                raise
-            if chunk is None:
-                return
-            try:
-                async with asyncio.timeout(self._idle_timeout):
-                    await writer.write(chunk)
-            except TimeoutError as error:
-                if error.errno is None:  # ETIMEDOUT of a TCP connection is a TimeoutError, too
-                    self._fail(StreamStalledError(f"the daemon took nothing for {self._idle_timeout:g} s"))
-                raise
-
-    def _fail(self, failure: Exception) -> None:
-        self.failure = failure
-        # The daemon may have begun to answer and now waits for the rest of the body, as we for the rest of
-        # the answer: without this nobody would ever end it.
-        self._on_failure()
-
-    async def abandon(self) -> None:
-        """Drop the connection with what is still unsent, and wait until the source is let go."""
-        if self._transport is not None:
-            # close() would first try to send what is buffered, to a daemon that may never take it.
-            self._transport.abort()
-        if self._settled is not None:
-            await outlast(self._settled)
 
 
 class Live:
@@ -145,9 +94,9 @@ class Live:
         self._transport = transport
         self._call = call
         self._response: aiohttp.ClientResponse | None = None
-        self._body: _Body | None = None
+        self._body: Body | None = None
         if upload is not None:
-            self._body = _Body(upload, idle_timeout=transport.idle_timeout, on_failure=self.interrupt)
+            self._body = Body(upload, idle_timeout=transport.idle_timeout, on_failure=self.interrupt)
 
     async def start(self, session: aiohttp.ClientSession, url: URL) -> None:
         """Send the request and wait for the head of the answer; raise what its status says."""
@@ -167,7 +116,8 @@ class Live:
         except Exception as error:  # noqa: BLE001 - translated, or raised as it is
             failure = self._failure(error, answered=False)
         else:
-            if response.status >= 300:
+            # Nothing is asked that 1xx or 3xx would answer: no upgrade, no condition, and no redirect is followed.
+            if not 200 <= response.status < 300:
                 failure = self._transport.refusal(self._call, response, await self._error_body(response))
         if failure is not None:
             raise failure
@@ -213,10 +163,11 @@ class Live:
     @staticmethod
     async def _error_body(response: aiohttp.ClientResponse) -> bytes:
         body = bytearray()
-        # A cut in the middle of an error message leaves what there is of it.
+        # A cut in the middle of an error message leaves what there is of it, and so does an end that never comes.
         with contextlib.suppress(aiohttp.ClientError, OSError):
-            while len(body) < MAX_ERROR_BODY and (data := await response.content.readany()):
-                body += data
+            async with asyncio.timeout(MAX_ERROR_SECONDS):
+                while len(body) < MAX_ERROR_BODY and (data := await response.content.readany()):
+                    body += data
         return bytes(body[:MAX_ERROR_BODY])
 
 
@@ -264,6 +215,10 @@ class Transport:
         self._closing.set()
         for live in tuple(self._live):
             live.interrupt()
+        # In a task, because a cancellation in the middle of it would leave the rest open, and nobody to close it.
+        await outlast(asyncio.create_task(self._close(), name="close the connections to the Engine"))
+
+    async def _close(self) -> None:
         sessions, self._sessions = list(self._sessions.values()), {}
         for session in sessions:
             await session.close()
@@ -286,45 +241,41 @@ class Transport:
 
     async def fetch_bytes(self, call: Call) -> bytes:
         """Send a request and return the whole body of its answer."""
-        async with self._exchange(call, None, shared=call.method in ("GET", "HEAD")) as live:
+        async with _Exchange(self, Live(self, call, None), call, shared=call.method in ("GET", "HEAD")) as live:
             body = bytearray()
             async with contextlib.aclosing(live.chunks()) as chunks:
                 async for chunk in chunks:
                     body += chunk
                     if len(body) > MAX_ANSWER:
                         raise FrameDecodeError(f"the answer is longer than {MAX_ANSWER >> 20} MiB")
+            # Braces in texts count as well: there are few.
+            if body.count(b"{") + body.count(b"[") > MAX_OBJECTS:
+                raise FrameDecodeError(f"the answer has more than {MAX_OBJECTS} objects and arrays")
             return bytes(body)
 
-    @contextlib.asynccontextmanager
-    async def open(
+    def open(
         self, call: Call, upload: ArchiveUpload | None = None, *, slot: bool = True
-    ) -> AsyncGenerator[Live, None]:
+    ) -> contextlib.AbstractAsyncContextManager[Live]:
         """Send a request and give its live answer; leaving the context in any way ends both.
 
         Without a `slot` it does not count as one of `max_connections`: an answer that has no end would keep it.
         """
-        async with (
-            (self._slots if slot else None) or contextlib.nullcontext(),
-            self._exchange(call, upload, shared=False) as live,
-        ):
-            yield live
+        return _Exchange(self, Live(self, call, upload), call, slots=self._slots if slot else None, shared=False)
 
-    @contextlib.asynccontextmanager
-    async def _exchange(self, call: Call, upload: ArchiveUpload | None, *, shared: bool) -> AsyncGenerator[Live, None]:
-        live = Live(self, call, upload)
-        with self.located(call):
-            version = await self.negotiated()
-            for parameter in call.parameters:
-                require(call.verb, parameter, version)
-            url = self._url(f"/v{version}{call.path}", call.query)
-            session = await self._session(shared=shared)
-            self._live.add(live)
-            try:
-                await live.start(session, url)
-                yield live
-            finally:
-                self._live.discard(live)
-                await live.aclose()
+    async def start(self, live: Live, call: Call, *, shared: bool) -> None:
+        """Send the request of a live answer, in the version of this daemon."""
+        version = await self.negotiated()
+        for parameter in call.parameters:
+            require(call.verb, parameter, version)
+        url = self._url(f"/v{version}{call.path}", call.query)
+        session = await self._session(shared=shared)
+        self._live.add(live)
+        await live.start(session, url)
+
+    async def end(self, live: Live) -> None:
+        """End a live answer, begun or not."""
+        self._live.discard(live)
+        await live.aclose()
 
     async def ping(self) -> Ping:
         """Ask the daemon, outside of any version, what it is."""
@@ -341,12 +292,12 @@ class Transport:
             # A daemon in trouble answers with status 500, and with these headers all the same.
             if version := headers.get("Api-Version"):
                 return Ping(
-                    api_version=version,
-                    os_type=headers.get("Ostype", ""),
+                    api_version=_failures.whole_text(version),
+                    os_type=_failures.whole_text(headers.get("Ostype", "")),
                     experimental=headers.get("Docker-Experimental", "").lower() == "true",
-                    builder_version=headers.get("Builder-Version", ""),
-                    swarm=headers.get("Swarm", ""),
-                    server=headers.get("Server", ""),
+                    builder_version=_failures.whole_text(headers.get("Builder-Version", "")),
+                    swarm=_failures.whole_text(headers.get("Swarm", "")),
+                    server=_failures.whole_text(headers.get("Server", "")),
                 )
         raise DaemonUnreachableError(
             f"what answers there is no Docker Engine: status {response.status} and no Api-Version header"
@@ -401,7 +352,7 @@ class Transport:
             self._must_be_usable()  # here and now
             self._negotiation = asyncio.create_task(self._negotiate(), name="negotiate the Engine API version")
             # All callers may have been cancelled when it fails: then nobody else looks at the exception.
-            self._negotiation.add_done_callback(lambda task: task.cancelled() or task.exception())
+            self._negotiation.add_done_callback(retrieve)
         try:
             return await asyncio.shield(self._negotiation)
         except DockerError as error:
@@ -468,6 +419,7 @@ class Transport:
                 },
                 auto_decompress=False,
                 middlewares=self._link.middlewares,
+                response_class=GuardedResponse,
             )
         return self._sessions[shared]
 
@@ -487,3 +439,38 @@ class Transport:
                 error.endpoint = error.endpoint or str(self.endpoint)
                 error.endpoint_source = error.endpoint_source or self.endpoint.source
             raise
+
+
+class _Exchange(contextlib.AbstractAsyncContextManager[Live]):
+    """A live answer from its request to its end, which counts as one of `slots`.
+
+    Not a generator of contextlib's: when a loop ends, asyncio closes every async generator by itself and at once,
+    this one from under whoever is in its context.
+    """
+
+    def __init__(
+        self, transport: Transport, live: Live, call: Call, *, shared: bool, slots: asyncio.Semaphore | None = None
+    ) -> None:
+        self._transport = transport
+        self._live = live
+        self._call = call
+        self._shared = shared
+        self._slots = slots
+        self._opened = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Live:
+        """Wait for a slot, send the request, and wait for the head of the answer."""
+        async with contextlib.AsyncExitStack() as stack:
+            if self._slots is not None:
+                await stack.enter_async_context(self._slots)
+            stack.enter_context(self._transport.located(self._call))
+            stack.push_async_callback(self._transport.end, self._live)
+            await self._transport.start(self._live, self._call, shared=self._shared)
+            self._opened = stack.pop_all()
+        return self._live
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        """End the answer."""
+        return await self._opened.__aexit__(kind, error, trace)

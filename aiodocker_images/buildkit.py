@@ -23,6 +23,10 @@ TRACE: Final = "moby.buildkit.trace"
 """The `id` of the frames that carry it."""
 
 
+MAX_FIELDS: Final = 100_000
+"""Fields of one message; two bytes make one, and each of them an object."""
+
+
 class BuildStep(msgspec.Struct, frozen=True, kw_only=True):
     """One step of a build, which BuildKit calls a vertex: sent when it is planned, starts and ends."""
 
@@ -150,7 +154,9 @@ class _Fields:
     def __init__(self, message: bytes) -> None:
         self._numbers: dict[int, int] = {}
         self._bytes: dict[int, list[bytes]] = {}
-        for number, value in _read(message):
+        for count, (number, value) in enumerate(_read(message)):
+            if count == MAX_FIELDS:
+                raise ValueError(f"more than {MAX_FIELDS} fields")
             if isinstance(value, int):
                 self._numbers[number] = value
             else:

@@ -8,6 +8,8 @@ from typing import Any, Final, Protocol, runtime_checkable
 
 import msgspec
 
+from ._query import encode_json
+
 __all__ = ["Keychain", "RegistryAuth", "StaticKeychain", "auth_document", "registry_auth_header"]
 
 DOCKER_HUB: Final = "docker.io"
@@ -85,4 +87,4 @@ def registry_auth_header(auth: RegistryAuth | None, registry: str) -> str:
     Without credentials it is the encoding of `{}`, which push requires to be there.
     """
     document = {} if auth is None else auth_document(auth, registry)
-    return base64.urlsafe_b64encode(msgspec.json.encode(document)).decode("ascii")
+    return base64.urlsafe_b64encode(encode_json(document)).decode("ascii")

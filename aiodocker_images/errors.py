@@ -19,6 +19,7 @@
     ├── UnsupportedAPIVersionError                raised before anything is sent
     ├── InvalidReferenceError(ValueError)         raised at the call, before anything is sent
     ├── InvalidPlatformError(ValueError)          likewise
+    ├── EncodeError(ValueError)                   likewise: an argument that no request can carry
     ├── ServiceClosedError(RuntimeError)          the service was used after `aclose()`
     └── ConfigError(ValueError)                   the endpoint or a configuration file makes no sense
         └── ContextNotFoundError                  there is no docker context of that name
@@ -41,6 +42,7 @@ __all__ = [
     "ContextNotFoundError",
     "DaemonUnreachableError",
     "DockerError",
+    "EncodeError",
     "ForbiddenError",
     "FrameDecodeError",
     "InvalidParameterError",
@@ -65,6 +67,11 @@ def shown(text: str) -> str:
     """Return text from outside as a message takes it: quoted, escaped, and not for ever."""
     # ascii() and not repr(): it tells a full-width letter from the letter, and any log can take it.
     return ascii(text) if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]!a}..."
+
+
+def named(text: str) -> str:
+    """Return text as an operation is named by it: as it is, unless a log could not take it in one line."""
+    return text if text.isprintable() and len(text) <= _MAX_SHOWN else shown(text)
 
 
 class DockerError(Exception):
@@ -240,6 +247,10 @@ class InvalidPlatformError(DockerError, ValueError):
     """Not a platform such as linux/amd64 or linux/arm64/v8."""
 
 
+class EncodeError(DockerError, ValueError):
+    """An argument that no request can carry: half of a surrogate pair, a document that is nested without end."""
+
+
 class ServiceClosedError(DockerError, RuntimeError):
     """The service was used after `aclose()`, or from another event loop than the one it was opened in."""
 
@@ -251,6 +262,9 @@ class ConfigError(DockerError, ValueError):
 class ContextNotFoundError(ConfigError):
     """There is no docker context of that name."""
 
+
+_MAX_LOOKED_AT = 2048
+"""Characters at each end of a message that tell its class: a registry's words are wrapped, but not for ever."""
 
 _BY_STATUS: dict[int, type[APIError]] = {
     400: InvalidParameterError,
@@ -324,6 +338,8 @@ _BY_TEXT: tuple[tuple[re.Pattern[str], type[APIError]], ...] = (
 
 def api_error_class(status: int | None, message: str) -> type[APIError]:
     """Choose the class for what the daemon said: by its status if that is telling, by its text if not."""
+    if len(message) > 2 * _MAX_LOOKED_AT:  # a frame may hold megabytes, and some of the patterns go back and forth
+        message = f"{message[:_MAX_LOOKED_AT]}\n{message[-_MAX_LOOKED_AT:]}"
     if cls := _class_by_text(_ALWAYS, message):
         return cls
     if status is not None and status in _BY_STATUS:

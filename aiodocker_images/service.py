@@ -13,7 +13,7 @@ import msgspec
 from ._build import Build
 from ._events import Events
 from ._images import Images
-from ._query import path_segment
+from ._query import encode_json, path_segment
 from ._registry import Registry
 from ._transfers import Transfers
 from ._transport import Call, Transport
@@ -103,7 +103,8 @@ class ImageService(Transfers, Images, Registry, Build, Events):
         Raises `InvalidReferenceError` for a path that is no plain path, and every other `DockerError`.
         Any endpoint whose answer is read whole.
         """
-        if not (method.isascii() and method.isalpha()):
+        # The target of a CONNECT is a host and not a path.
+        if not (method.isascii() and method.isalpha()) or method.upper() == "CONNECT":
             raise ValueError(f"{method[:80]!r} is no HTTP method")
         if not _PATH.fullmatch(path) or {".", ".."} & set(path.split("/")):
             raise InvalidReferenceError(f"{path[:80]!r} is no path of the Engine API such as /images/json")
@@ -112,7 +113,7 @@ class ImageService(Transfers, Images, Registry, Build, Events):
             method=method,
             path=path_segment(path),
             query=tuple(query),
-            document=None if document is None else msgspec.json.encode(document),
+            document=None if document is None else encode_json(document),
         )
         body = await self._transport.fetch_bytes(call)
         try:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import logging
 import os
 import socket
 import tempfile
+import threading
 from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
 from typing import TypeVar
@@ -18,6 +20,7 @@ import engines
 from aiodocker_images import ImageService
 
 from .scripted import ScriptedDaemon
+from .tally import INJECTED, table
 
 T = TypeVar("T")
 
@@ -32,6 +35,14 @@ def engine_is(*names: str) -> bool:
 def by_engine(default: T, **others: T) -> T:
     """Return what is right for the Engine under test, where Engines differ: `by_engine(404, podman=500)`."""
     return next((others[name] for name in others if engine_is(name)), default)
+
+
+@pytest.fixture(autouse=True)
+def nothing_reported_by_asyncio(caplog: pytest.LogCaptureFixture) -> Generator[None, None, None]:
+    """What asyncio can tell nobody but its log, such as an exception that nobody retrieved, fails the test."""
+    yield
+    reports = [each for each in caplog.get_records("call") if each.name == "asyncio" and each.levelno >= logging.ERROR]
+    assert [report.getMessage() for report in reports] == []
 
 
 @pytest.fixture
@@ -59,12 +70,18 @@ class Leftovers:
     """What this process has open: compared before and after, they show a leak."""
 
     @staticmethod
-    def now() -> tuple[int, int]:
-        """Return the number of open file descriptors and of tasks."""
-        gc.collect()
-        return len(os.listdir("/proc/self/fd")), len(asyncio.all_tasks())  # noqa: PTH208 - one syscall
+    def now() -> tuple[int, int, int, int]:
+        """Return the number of open file descriptors, of tasks, of threads and of child processes.
 
-    async def settle(self, before: tuple[int, int], *, within: float = 5) -> None:
+        The threads of asyncio's own pool are not counted: it keeps them for the next call.
+        """
+        gc.collect()
+        threads = [each for each in threading.enumerate() if not each.name.startswith("asyncio_")]
+        children = [each.read_text().split() for each in Path("/proc/self/task").glob("*/children")]
+        descriptors = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - one syscall
+        return descriptors, len(asyncio.all_tasks()), len(threads), sum(map(len, children))
+
+    async def settle(self, before: tuple[int, int, int, int], *, within: float = 5) -> None:
         """Fail unless everything opened since `before` is closed soon: a cancelled task ends at its next step."""
         async with asyncio.timeout(within):
             while True:
@@ -134,7 +151,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Note what this run came to, for the summary of the runs on all Engines."""
+    """Show how many faults were injected; note what this run came to, for the summary of the runs on all Engines."""
+    if injected := table(INJECTED):
+        terminalreporter.section("faults injected")
+        for line in injected:
+            terminalreporter.write_line(line)
     title, _, file_name = (config.getoption("--summary") or "").partition(":")
     if file_name:
         counts = {kind: len(terminalreporter.stats.get(kind, ())) for kind in ("passed", "failed", "error", "skipped")}

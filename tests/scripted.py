@@ -23,7 +23,10 @@ API_VERSION = "1.51"
 
 @dataclass
 class Exchange:
-    """One request, and what is sent in answer to it."""
+    """One request, and what is sent in answer to it.
+
+    `head_lines` are the request's own, as it came; `sent` counts the bytes that the client's side took.
+    """
 
     method: str
     target: str
@@ -32,6 +35,8 @@ class Exchange:
     writer: asyncio.StreamWriter
     keep_alive: bool = True
     body_read: bool = False
+    head_lines: tuple[str, ...] = ()
+    sent: int = 0
     closed: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -61,6 +66,7 @@ class Exchange:
         """Send bytes as they are."""
         self.writer.write(data)
         await self.writer.drain()
+        self.sent += len(data)
 
     async def head(
         self, status: int = 200, *, length: int | None = None, headers: Mapping[str, str] | None = None
@@ -173,7 +179,7 @@ class ScriptedDaemon:
         method, target, _ = request.split(" ")
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         keep_alive = headers.get("connection", "").lower() != "close"
-        exchange = Exchange(method, target, headers, reader, writer, keep_alive)
+        exchange = Exchange(method, target, headers, reader, writer, keep_alive, head_lines=(request, *lines))
         self.requests.append(exchange)
         handler = self._handlers.get((method, exchange.path))
         if handler is not None:

@@ -9,6 +9,7 @@ import errno
 import io
 import json
 import tarfile
+import tracemalloc
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from pathlib import Path
 
@@ -32,7 +33,7 @@ from aiodocker_images import (
     UnsupportedAPIVersionError,
 )
 from aiodocker_images._build import Ulimit
-from aiodocker_images._buildoutput import MAX_STEP_LINES, MAX_STEP_OUTPUT
+from aiodocker_images._buildoutput import MAX_STEP_LINES, MAX_STEP_NAME, MAX_STEP_OUTPUT, MAX_STEPS, StepOutput
 from aiodocker_images.buildkit import BuildTrace
 
 from .conftest import Leftovers
@@ -318,7 +319,7 @@ async def test_a_context_that_fails_on_the_way_ends_the_build(
 
 CREDENTIALS = {
     "docker.io": RegistryAuth(username="user", password="pässword>?"),
-    "https://index.docker.io/v1/": RegistryAuth(username="again", password="p"),
+    "https://index.docker.io/v1/": RegistryAuth(username="again", password="pass:word"),
     "127.0.0.1:5000": RegistryAuth(identity_token="token"),
 }
 
@@ -337,7 +338,7 @@ async def test_credentials_go_into_one_header_under_the_names_that_the_daemon_lo
     hub = "https://index.docker.io/v1/"
     assert [json.loads(base64.urlsafe_b64decode(header)) for header in headers] == [
         {hub: {"username": "user", "password": "pässword>?", "serveraddress": hub}},
-        {hub: {"username": "again", "password": "p", "serveraddress": hub}},
+        {hub: {"username": "again", "password": "pass:word", "serveraddress": hub}},
         {"127.0.0.1:5000": {"identitytoken": "token", "serveraddress": "127.0.0.1:5000"}},
     ]
 
@@ -478,6 +479,25 @@ async def test_a_failed_step_of_buildkits_is_an_error_with_its_own_output(
     with pytest.raises(ServerError) as caught:
         await images.build(CONTEXT, builder="buildkit")
     assert caught.value.message == "failed to solve: exit code: 3\nRUN a\nof a\nmore"
+
+
+def test_what_is_remembered_of_steps_without_end_is_bounded() -> None:
+    """All that there is to show still comes, and the error has the end of what a failed one said."""
+    output = StepOutput()
+    tracemalloc.start()
+    try:
+        for number in range(2 * MAX_STEPS):
+            reported = step(f"sha256:{number}", "n" * 50_000, error="e" * 50_000)
+            frame = msgspec.convert(trace(reported, log(f"sha256:{number}", b"x" * 1000)), ProgressFrame)
+            assert (output.read(frame).stream or "").startswith(f"#{number + 1} nnn")
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < MAX_STEPS * 3 * MAX_STEP_NAME
+    error = ServerError("it failed")
+    output.explain(error)
+    assert error.message.endswith("x" * 1000)
+    assert len(error.message) < MAX_STEP_OUTPUT + 100
 
 
 async def test_a_build_without_an_image_has_no_id(daemon: ScriptedDaemon, images: ImageService) -> None:

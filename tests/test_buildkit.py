@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiodocker_images.buildkit import BuildLog, BuildStatus, BuildStep, BuildTrace, BuildWarning, read_trace
+from aiodocker_images.buildkit import MAX_FIELDS, BuildLog, BuildStatus, BuildStep, BuildTrace, BuildWarning, read_trace
 from aiodocker_images.errors import FrameDecodeError
 from aiodocker_images.progress import ProgressFrame
 
@@ -43,6 +43,13 @@ LOG = (
     "GmEKR3NoYTI1Njo4ZWQ5MTFiODhkYjM5M2U0MGJjYmViOWFlMTUwMWQzZjZiNmNkNTc0MjJlMWY1MGE5MWQxMTA4ZTNiYTcxYjMzEgwI"
     "4aeT2AYQocqqkQIYASIGaGVsbG8K"
 )
+
+
+def test_more_fields_than_any_message_has_are_an_error() -> None:
+    """Each is two bytes here, and would be a step of its own."""
+    assert read_trace(frame(b"\x0a\x00" * MAX_FIELDS)) is not None
+    with pytest.raises(FrameDecodeError, match="fields"):
+        read_trace(frame(b"\x0a\x00" * (MAX_FIELDS + 1)))
 
 
 def test_a_step_and_its_output_are_read_as_docker_sends_them() -> None:

@@ -357,6 +357,20 @@ def test_a_status_that_tells_nothing_leaves_it_to_the_text(
     assert api_error_class(status, message) is cls
 
 
+@pytest.mark.parametrize(
+    "word", ["tag ", "image ", "repository ", "manifest for x ", "toomanyrequests", "denied", "status code: "]
+)
+def test_a_message_of_megabytes_is_classified_within_the_timeout_of_a_test(word: str) -> None:
+    """Some patterns go back and forth: of 16 MiB they would not be through in a day."""
+    assert issubclass(api_error_class(500, word * ((16 << 20) // len(word))), APIError)
+
+
+def test_both_ends_of_a_long_message_tell_its_class() -> None:
+    assert api_error_class(500, "no such image: " + "x" * 100_000) is NotFoundError
+    assert api_error_class(500, "x" * 100_000 + ": no space left on device") is NoSpaceError
+    assert api_error_class(500, "x" * 10_000 + " no space left on device " + "x" * 10_000) is ServerError
+
+
 STATUSES: list[tuple[int, type[APIError]]] = [
     (304, APIError),
     (400, InvalidParameterError),

@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import tempfile
+import tracemalloc
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from email.utils import formatdate
@@ -28,7 +29,7 @@ from aiodocker_images import (
     StreamInterruptedError,
     UnsupportedAPIVersionError,
 )
-from aiodocker_images._events import OVERLAP, REMEMBERED, SECOND, Position
+from aiodocker_images._events import MAX_REMEMBERED, OVERLAP, REMEMBERED, SECOND, Position
 from aiodocker_images._query import Filters
 
 from .conftest import Leftovers
@@ -813,6 +814,26 @@ def test_what_a_new_connection_can_bring_again_is_remembered_and_the_rest_forgot
     assert remembered
     assert not any(position.is_new(event) for event in remembered)
     assert position.is_new(slow[0])
+
+
+def test_events_of_one_moment_are_not_remembered_without_end() -> None:
+    """Nor is what they say: of the 100 MB of these, hashes are kept."""
+
+    def tagged(number: int) -> Event:
+        actor = EventActor(id=f"{number:x}", attributes={"name": "x" * 1000})
+        return Event(action="tag", time_nano=NOW, actor=actor)
+
+    position = Position(0)
+    position.begin(NOW)
+    tracemalloc.start()
+    try:
+        for number in range(MAX_REMEMBERED + 100):
+            assert position.is_new(tagged(number))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 400 * MAX_REMEMBERED
+    assert not position.is_new(tagged(MAX_REMEMBERED + 99))
 
 
 def test_an_event_without_nanoseconds_is_placed_by_its_seconds() -> None:

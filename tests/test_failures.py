@@ -365,6 +365,31 @@ def test_a_page_in_place_of_a_message_is_cut(body: bytes) -> None:
     assert message.endswith("…")
 
 
+@pytest.mark.parametrize(
+    "piece", [b"<", b"< ", b"<style ", b"<style>", b"<script></script ", b"</style", b"<a <b "], ids=repr
+)
+def test_a_page_of_beginnings_is_read_within_the_timeout_of_a_test(piece: bytes) -> None:
+    """Of linear cost: the limit of a body hides a quadratic one, but sixteen times as much does not."""
+    _, message = read_error(500, "Internal Server Error", b"<" + piece * ((1 << 20) // len(piece)))
+    assert message
+
+
+def test_a_style_that_has_no_end_hides_only_what_is_behind_it() -> None:
+    assert read_error(502, None, b"<h1>Bad Gateway</h1><style>h1 {x}")[1] == "Bad Gateway"
+
+
+def test_a_reason_that_is_no_text_becomes_one() -> None:
+    assert read_error(500, "gr\udcf6\udcdfer", b"")[1] == "gr\ufffd\ufffder"
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_of_all_that_aiohttp_quotes_only_the_beginning_is_told(*, answered: bool) -> None:
+    error = http_exceptions.BadHttpMessage("Expected HTTP/:\n\n  " + "x" * 100_000)
+    message = str(translated(error, answered=answered))
+    assert "Expected HTTP/: xxx" in message
+    assert len(message) < 400
+
+
 DOCUMENT = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(codec="utf-8")),
     lambda inner: (

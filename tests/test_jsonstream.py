@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from aiodocker_images._jsonstream import MAX_FRAME, FrameDecoder
+from aiodocker_images._jsonstream import MAX_FRAME, MAX_SILENCE, FrameDecoder
 from aiodocker_images.errors import DockerError, FrameDecodeError, StreamInterruptedError
 
 
@@ -218,6 +218,28 @@ def test_the_limit_holds_as_soon_as_it_is_passed_though_no_end_ever_comes(openin
 def test_the_limit_is_for_frames_and_neither_for_pieces_nor_for_the_space_between() -> None:
     data = b"\n".join([b'{"id":"a"}', b" " * 5000, b'{"id":"b"}'] * 10)
     assert read([data], max_frame=20) == ([A, B] * 10, None)
+
+
+@pytest.mark.parametrize("frame", [b'{"id":"a"}', b'{"current":1,"id":null}'])
+@pytest.mark.parametrize("nothing", [b"\r\n", b" ", b"\x1e", b"{}", b'{"x":1}\n', b'{"id":null,"aux":""} '])
+def test_what_says_nothing_has_a_limit_that_each_frame_renews(nothing: bytes, frame: bytes) -> None:
+    decoder = FrameDecoder(Frame)
+    pieces = [nothing * (65536 // len(nothing))] * (MAX_SILENCE // 65536)
+    for _ in range(2):
+        for piece in pieces:
+            decoder.feed(piece)
+        assert len(decoder.feed(frame)) == 1
+    with pytest.raises(FrameDecodeError, match="say nothing"):
+        for piece in [*pieces, *pieces]:
+            decoder.feed(piece)
+
+
+def test_a_frame_at_hand_is_no_silence() -> None:
+    decoder = FrameDecoder(Frame)
+    decoder.feed(b'{"id":"')
+    for _ in range(3 * MAX_SILENCE // 65536):
+        assert decoder.feed(b"x" * 65536) == []
+    assert len(decoder.feed(b'"}')) == 1
 
 
 @pytest.mark.parametrize("size", [1 << 16, 1 << 26], ids=["64 KiB pieces", "one piece"])

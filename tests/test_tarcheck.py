@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiodocker_images._tarcheck import MAX_ERROR_DOCUMENT, MAX_EXTENDED_HEADER, TarCheck
+from aiodocker_images._tarcheck import MAX_ERROR_DOCUMENT, MAX_EXTENDED_HEADER, MAX_PADDING, TarCheck
 from aiodocker_images.errors import ArchiveError
 
 BLOCK = 512
@@ -189,8 +189,31 @@ def test_every_tar_passes_at_every_split(sizes: list[int], format: int, length: 
 
 
 @given(data=st.binary(max_size=3000))
-def test_no_bytes_raise_before_the_end(data: bytes) -> None:
+def test_no_bytes_raise_before_an_error_document_could_have_followed(data: bytes) -> None:
     TarCheck().feed(data)
+
+
+ENDLESS = {
+    "no tar": b"x" * 4096,
+    "no tar, in single bytes": b"x",
+    "zeros": bytes(4096),
+    "half a header": TWO[:BLOCK] + bytes(1000) + TWO[:100],
+    "newlines": b"\n" * 100,
+}
+
+
+@pytest.mark.parametrize("behind", [b"", TWO], ids=["alone", "behind a whole tar"])
+@pytest.mark.parametrize("piece", ENDLESS.values(), ids=ENDLESS)
+def test_what_is_no_tar_and_has_no_end_is_refused_soon(piece: bytes, behind: bytes) -> None:
+    watch = TarCheck()
+    watch.feed(behind)
+    with pytest.raises(ArchiveError):
+        for _ in range((MAX_PADDING + MAX_ERROR_DOCUMENT) // len(piece) + 3):
+            watch.feed(piece)
+
+
+def test_an_archive_may_be_padded_up_to_the_limit() -> None:
+    check(TWO, bytes(MAX_PADDING - len(TWO)))
 
 
 CUTS = {

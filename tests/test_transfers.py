@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import hashlib
 import io
 import json
@@ -214,6 +215,58 @@ async def test_garbage_and_a_frame_over_the_limit_raise(scripted: ScriptedDaemon
         await images.pull("alpine:3.20")
 
 
+async def test_a_fault_in_the_framing_of_a_body_is_an_interruption_without_any_time_limit(
+    daemon: ScriptedDaemon, images: ImageService, leftovers: Leftovers
+) -> None:
+    """The parser of aiohttp in C closes the connection, and would leave who reads the body waiting for ever."""
+
+    async def lie(exchange: Exchange) -> None:
+        await exchange.head()
+        await exchange.frames(PULL[0])
+        await started.wait()
+        await exchange.send(b'5\r\n{"id":"more than five bytes"}\r\n')
+        await exchange.client_gone()
+
+    started = asyncio.Event()
+    daemon.on("POST", "/images/create", lie)
+    await images.ping()
+    before = leftovers.now()
+    async with asyncio.timeout(10):
+        with pytest.raises(StreamInterruptedError, match=r"^pull alpine:3\.20: the connection .* in mid-answer: "):
+            await images.pull("alpine:3.20", on_frame=lambda _: started.set())
+    await leftovers.settle(before)
+
+
+async def test_a_connection_that_ends_before_the_last_chunk_of_an_upload_is_reported_to_the_caller_alone(
+    daemon: ScriptedDaemon, images: ImageService
+) -> None:
+    """The failure stays in a task of aiohttp's, where asyncio would report it as one that nobody retrieved."""
+
+    async def hang_up(exchange: Exchange) -> None:
+        await exchange.reader.readuntil(b"piece\r\n")
+        taken.set()
+        await exchange.client_gone()
+
+    async def pieces(steps: int) -> AsyncGenerator[bytes, None]:
+        yield b"a piece"
+        await taken.wait()
+        daemon.requests[-1].cut()
+        for _ in range(steps):
+            await asyncio.sleep(0)
+
+    taken = asyncio.Event()
+    reported: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+    daemon.on("POST", "/images/load", hang_up)
+    for steps in range(12):  # in one of them the connection is closed, and nobody has been told yet
+        taken.clear()
+        with pytest.raises(StreamInterruptedError):
+            await images.load(pieces(steps))
+    gc.collect()
+    await asyncio.sleep(0)
+    assert reported == []
+
+
 async def test_a_frame_of_two_mebibytes_arrives_whole(scripted: ScriptedDaemon, images: ImageService) -> None:
     text = "x" * (2 << 20)
     scripted.on("POST", "/images/create", frames({"status": text}, *PULL))
@@ -305,9 +358,12 @@ async def test_leaving_a_save_or_a_load_leaves_nothing(
 ) -> None:
     """Neither connection nor task nor file, nor what the daemon has not taken of an upload."""
     chunk = bytes(1 << 20)
+    layer = tarfile.TarInfo("layer.tar")
+    layer.size = 1 << 40
 
     async def save_for_ever(exchange: Exchange) -> None:
         await exchange.head()
+        await exchange.chunk(layer.tobuf(tarfile.GNU_FORMAT))
         with contextlib.suppress(ConnectionError):
             while True:
                 await exchange.chunk(chunk)

@@ -1,0 +1,120 @@
+"""What a daemon may send that brings an answer no further: so much, and then the connection is closed.
+
+aiohttp bounds the length of a line and the number of headers, but not what stands beside them: interim answers
+(1xx), blank lines before an answer, extensions of chunks, trailers. A daemon that never stops sending such things
+never lets the answer begin, or end, and no timeout between two bytes notices. Nor does aiohttp look at what comes
+between two answers on a connection that is kept: it would take it for the next one, however old it is.
+
+So a guard stands between the connection and aiohttp, with nothing but asyncio's own `Transport.set_protocol`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, Self
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http_exceptions import HttpProcessingError
+
+from ._threads import retrieve
+
+__all__ = ["MAX_OVERHEAD", "GuardedResponse"]
+
+MAX_OVERHEAD: Final = 1 << 20
+"""Bytes in a row that bring no answer and nothing of its body.
+
+An honest head is some hundred bytes, an honest chunk has ten bytes beside its data. Not less than some pieces of
+256 KiB, in which asyncio reads: a piece may have the head and the beginning of the body.
+"""
+
+
+class GuardedResponse(aiohttp.ClientResponse):
+    """An answer whose connection is guarded from here on, until the next answer."""
+
+    async def start(self, connection: aiohttp.connector.Connection) -> Self:
+        """Read the head of the answer."""
+        transport, protocol = connection.transport, connection.protocol
+        guard = None
+        if transport is not None and protocol is not None:
+            guard = _Guard(transport, protocol)
+            transport.set_protocol(guard)
+            if (closed := protocol.closed) is not None:  # a future that aiohttp lets fail with nobody looking
+                closed.remove_done_callback(retrieve)
+                closed.add_done_callback(retrieve)
+        await super().start(connection)
+        if guard is not None:
+            guard.began(self.content)
+        return self
+
+
+class _Guard(asyncio.Protocol):
+    """Passes everything on to aiohttp's own protocol, and counts the bytes that bring nothing."""
+
+    def __init__(self, transport: asyncio.Transport, protocol: ResponseHandler) -> None:
+        self._transport = transport
+        self._protocol = protocol
+        self._content: aiohttp.StreamReader | None = None
+        self._received = 0  # bytes of the body
+        self._overhead = 0
+
+    def began(self, content: aiohttp.StreamReader) -> None:
+        """Note that the head is there, and where its body comes."""
+        self._content = content
+        self._received, self._overhead = content.total_bytes, 0
+
+    def data_received(self, data: bytes) -> None:
+        content = self._content
+        if content is not None and content.is_eof():
+            # Nobody has asked yet: the next request puts a guard of its own here before it can be answered.
+            self._transport.abort()
+            return
+        self._protocol.data_received(data)
+        self._pass_on()
+        if content is None or (content.total_bytes == self._received and not content.is_eof()):
+            self._count(len(data))
+        else:
+            self._received, self._overhead = content.total_bytes, 0
+            if content.is_eof() and self._protocol.should_close:  # there is more behind the end
+                self._transport.abort()
+
+    def _pass_on(self, *, ended: bool = False) -> None:
+        """Tell whoever waits for the body that it cannot be read on.
+
+        aiohttp (3.12 to 3.14) closes the connection then, as for a chunk whose size is no number, but tells only
+        those who wait for a head.
+        """
+        content, error = self._content, self._protocol.exception()
+        if content is None or content.is_eof():
+            return
+        if (told := content.exception()) is not None:
+            if ended:  # once more: a reader that the end of a chunk has woken waits again without a look at it
+                content.set_exception(told)
+        elif isinstance(error, HttpProcessingError):
+            content.set_exception(aiohttp.ClientConnectionError(error.message))
+        elif error is not None or ended:
+            content.set_exception(aiohttp.ClientPayloadError(str(error or "the connection is closed")))
+
+    def _count(self, size: int) -> None:
+        self._overhead += size
+        if self._overhead <= MAX_OVERHEAD:
+            return
+        reason = f"{MAX_OVERHEAD >> 10} KiB came that bring the answer no further"
+        if self._content is None:
+            self._protocol.set_exception(HttpProcessingError(message=reason))
+        else:
+            self._content.set_exception(aiohttp.ClientConnectionError(reason))
+        self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._protocol.connection_lost(exc)
+        self._pass_on(ended=True)
+
+    def eof_received(self) -> None:
+        self._protocol.eof_received()
+
+    def pause_writing(self) -> None:
+        self._protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._protocol.resume_writing()
