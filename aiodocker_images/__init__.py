@@ -9,128 +9,133 @@
 progress frames or of bytes. Every failure is a `DockerError`; `aiodocker_images.errors` draws the family.
 """
 
-from ._archive import (
-    ArchiveSource,
-    ArchiveTarget,
-)
-from ._build import (
-    Builder,
-    Ulimit,
-)
-from ._events import (
-    Moment,
-)
-from ._operation import (
-    OnFrame,
-)
-from ._query import (
-    Filters,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from ._version import __version__
-from .api_version import (
-    APIVersion,
-)
-from .buildkit import (
-    BuildLog,
-    BuildStatus,
-    BuildStep,
-    BuildTrace,
-    BuildWarning,
-    read_trace,
-)
-from .credentials import (
-    Keychain,
-    RegistryAuth,
-    StaticKeychain,
-)
-from .endpoint import (
-    Endpoint,
-    SSHTarget,
-    TLSConfig,
-)
-from .errors import (
-    APIError,
-    ArchiveError,
-    ArchiveFileError,
-    ConfigError,
-    ConflictError,
-    ContextNotFoundError,
-    DaemonUnreachableError,
-    DockerError,
-    EncodeError,
-    ForbiddenError,
-    FrameDecodeError,
-    InvalidParameterError,
-    InvalidPlatformError,
-    InvalidReferenceError,
-    NoSpaceError,
-    NotFoundError,
-    RateLimitedError,
-    ServerError,
-    ServiceClosedError,
-    StreamInterruptedError,
-    StreamStalledError,
-    UnauthorizedError,
-    UnsupportedAPIVersionError,
-)
-from .models import (
-    Attestation,
-    AttestationData,
-    BuildCachePruneReport,
-    BuildIdentity,
-    Descriptor,
-    DistributionInspect,
-    EngineComponent,
-    EnginePlatform,
-    EngineVersion,
-    Event,
-    EventActor,
-    GraphDriver,
-    HealthConfig,
-    HistoryLayer,
-    Identity,
-    ImageConfig,
-    ImageDiskUsage,
-    ImageInspect,
-    ImageManifest,
-    ImageManifestData,
-    ImageMetadata,
-    ImageSummary,
-    LoginResult,
-    ManifestSize,
-    Ping,
-    Platform,
-    PruneReport,
-    PullIdentity,
-    RemovedImage,
-    RootFS,
-    SearchResult,
-    SignatureIdentity,
-    SignatureTimestamp,
-    SignerIdentity,
-    UnpackedSize,
-)
-from .progress import (
-    ErrorDetail,
-    LayerProgress,
-    ProgressDetail,
-    ProgressFrame,
-    ProgressTracker,
-)
-from .reference import (
-    Reference,
-)
-from .results import (
-    BuildResult,
-    ImportResult,
-    LoadResult,
-    PullResult,
-    PushResult,
-    SaveResult,
-)
-from .service import (
-    ImageService,
-)
+
+if TYPE_CHECKING:
+    from ._archive import (
+        ArchiveSource,
+        ArchiveTarget,
+    )
+    from ._build import (
+        Builder,
+        Ulimit,
+    )
+    from ._events import (
+        Moment,
+    )
+    from ._operation import (
+        OnFrame,
+    )
+    from ._query import (
+        Filters,
+    )
+    from .api_version import (
+        APIVersion,
+    )
+    from .buildkit import (
+        BuildLog,
+        BuildStatus,
+        BuildStep,
+        BuildTrace,
+        BuildWarning,
+        read_trace,
+    )
+    from .credentials import (
+        Keychain,
+        RegistryAuth,
+        StaticKeychain,
+    )
+    from .endpoint import (
+        Endpoint,
+        SSHTarget,
+        TLSConfig,
+    )
+    from .errors import (
+        APIError,
+        ArchiveError,
+        ArchiveFileError,
+        ConfigError,
+        ConflictError,
+        ContextNotFoundError,
+        DaemonUnreachableError,
+        DockerError,
+        EncodeError,
+        ForbiddenError,
+        FrameDecodeError,
+        InvalidParameterError,
+        InvalidPlatformError,
+        InvalidReferenceError,
+        NoSpaceError,
+        NotFoundError,
+        RateLimitedError,
+        ServerError,
+        ServiceClosedError,
+        StreamInterruptedError,
+        StreamStalledError,
+        UnauthorizedError,
+        UnsupportedAPIVersionError,
+    )
+    from .models import (
+        Attestation,
+        AttestationData,
+        BuildCachePruneReport,
+        BuildIdentity,
+        Descriptor,
+        DistributionInspect,
+        EngineComponent,
+        EnginePlatform,
+        EngineVersion,
+        Event,
+        EventActor,
+        GraphDriver,
+        HealthConfig,
+        HistoryLayer,
+        Identity,
+        ImageConfig,
+        ImageDiskUsage,
+        ImageInspect,
+        ImageManifest,
+        ImageManifestData,
+        ImageMetadata,
+        ImageSummary,
+        LoginResult,
+        ManifestSize,
+        Ping,
+        Platform,
+        PruneReport,
+        PullIdentity,
+        RemovedImage,
+        RootFS,
+        SearchResult,
+        SignatureIdentity,
+        SignatureTimestamp,
+        SignerIdentity,
+        UnpackedSize,
+    )
+    from .progress import (
+        ErrorDetail,
+        LayerProgress,
+        ProgressDetail,
+        ProgressFrame,
+        ProgressTracker,
+    )
+    from .reference import (
+        Reference,
+    )
+    from .results import (
+        BuildResult,
+        ImportResult,
+        LoadResult,
+        PullResult,
+        PushResult,
+        SaveResult,
+    )
+    from .service import (
+        ImageService,
+    )
 
 __all__ = [
     "APIError",
@@ -226,3 +231,40 @@ __all__ = [
     "__version__",
     "read_trace",
 ]
+
+# From the least to import to the most: who wants a `Reference` alone does not wait for aiohttp.
+_HOMES = (
+    "errors",
+    "reference",
+    "models",
+    "progress",
+    "results",
+    "api_version",
+    "buildkit",
+    "credentials",
+    "endpoint",
+    "_query",
+    "_archive",
+    "_operation",
+    "_build",
+    "_events",
+    "service",
+)
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        """Import what is asked for: a public name, or the module of public names."""
+        if name in _HOMES:
+            return import_module(f".{name}", __name__)
+        if name in __all__:
+            for home in _HOMES:
+                found = vars(import_module(f".{home}", __name__))
+                if name in found:
+                    globals()[name] = found[name]
+                    return found[name]
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

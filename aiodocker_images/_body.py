@@ -121,8 +121,9 @@ class Body(aiohttp.Payload):
             return None
         connection: TransportSocket | None = self._transport.get_extra_info("socket")
         secured = self._transport.get_extra_info("sslcontext") is not None
-        # There is no AF_UNIX on Windows.
-        return None if connection is None or secured or connection.family.name != "AF_UNIX" else connection
+        if connection is None or secured or not hasattr(socket, "AF_UNIX"):  # as on Windows
+            return None
+        return connection if connection.family == socket.AF_UNIX else None
 
     async def _taken(self, step: Awaitable[None]) -> None:
         """Wait until the daemon has taken what it was sent."""

@@ -37,11 +37,15 @@ class GuardedResponse(aiohttp.ClientResponse):
         transport, protocol = connection.transport, connection.protocol
         guard = None
         if transport is not None and protocol is not None:
-            guard = _Guard(transport, protocol)
-            transport.set_protocol(guard)
-            if (closed := protocol.closed) is not None:  # a future that aiohttp lets fail with nobody looking
-                closed.remove_done_callback(retrieve)
-                closed.add_done_callback(retrieve)
+            before = transport.get_protocol()
+            if isinstance(before, _Guard):  # the connection is used again
+                guard = before
+                guard.begins()
+            else:
+                guard = _Guard(transport, protocol)
+                transport.set_protocol(guard)
+                if (closed := protocol.closed) is not None:  # a future that aiohttp lets fail with nobody looking
+                    closed.add_done_callback(retrieve)
         await super().start(connection)
         if guard is not None:
             guard.began(self.content)
@@ -58,6 +62,11 @@ class _Guard(asyncio.Protocol):
         self._received = 0  # bytes of the body
         self._overhead = 0
 
+    def begins(self) -> None:
+        """Note that the next answer may come."""
+        self._content = None
+        self._received = self._overhead = 0
+
     def began(self, content: aiohttp.StreamReader) -> None:
         """Note that the head is there, and where its body comes."""
         self._content = content
@@ -66,7 +75,7 @@ class _Guard(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         content = self._content
         if content is not None and content.is_eof():
-            # Nobody has asked yet: the next request puts a guard of its own here before it can be answered.
+            # Nobody has asked yet: the next request says so here before it can be answered.
             self._transport.abort()
             return
         self._protocol.data_received(data)

@@ -6,7 +6,10 @@ import time
 
 resource.getrusage(resource.RUSAGE_SELF)
 cpu, started = time.process_time(), time.perf_counter()
-__import__(sys.argv[1])
+name, _, attribute = sys.argv[1].partition(" ")
+module = __import__(name)
+if attribute:
+    getattr(module, attribute)
 seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 print(f'{{"seconds": {seconds}, "cpu": {cpu}, "peak": {peak}, "growth": 0, "modules": {len(sys.modules)}}}')

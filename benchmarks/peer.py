@@ -121,6 +121,7 @@ def frame(number: int) -> bytes:
     return json.dumps(shown, separators=(",", ":")).encode() + b"\r\n"
 
 
+FIRST = b'{"status":"Pulling from it","id":"latest"}\r\n'
 LAST = f'{{"status":"Digest: {DIGEST}"}}\r\n{{"status":"Status: Downloaded newer image for it"}}\r\n'.encode()
 
 
@@ -263,7 +264,7 @@ class Connection:
 
     @staticmethod
     def _frames(count: int, *, packed: bool) -> Iterator[bytes]:
-        yield CHUNKED
+        yield CHUNKED + chunk(FIRST)
         yield from itertools.repeat(frames(BLOCK, packed=packed), count // BLOCK)
         yield frames(count % BLOCK, packed=packed) + chunk(LAST) + END
 
@@ -274,7 +275,7 @@ class Connection:
 
     def _paced(self, count: int, streams: int, slices: int, milliseconds: int) -> None:
         data = frames(count // slices, packed=True)
-        self._socket.sendall(CHUNKED + frames(1, packed=True))
+        self._socket.sendall(CHUNKED + chunk(FIRST))
         place = self._gate.wait(streams)
         try:
             # They take turns, as pulls do that were not begun in the same instant.

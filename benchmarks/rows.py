@@ -169,5 +169,5 @@ def memory(socket: str, directory: Path) -> list[Row]:
 
 def imports() -> list[Row]:
     """Return the row of imports, in fresh interpreters."""
-    modules = ("aiohttp", "docker", "aiodocker", "aiodocker_images")
+    modules = ("aiohttp", "docker", "aiodocker", "aiodocker_images", "aiodocker_images ImageService")
     return [Row("import", "import", modules, "aiohttp", Job("import"), shown={"modules": "{:.0f} modules"})]
