@@ -52,7 +52,7 @@ __all__ = [
 PIECE_SIZE = 1024 * 1024
 """Bytes read from a file at once, and at most in one piece of an upload."""
 
-WRITE_SIZE = 4 * 1024 * 1024
+WRITE_SIZE = 2 * 1024 * 1024
 """Bytes gathered before a thread writes them."""
 
 SEND_SIZE = 16 * 1024 * 1024
@@ -440,14 +440,18 @@ class ArchiveSink:
             flight.result()
 
     async def _write(self, batch: list[bytes]) -> None:
-        if not await in_thread(self._write_and_hash, batch):
-            await _repeated(functools.partial(self._output.write, []))
+        hashed = None if self._hash is None else asyncio.create_task(in_thread(self._add_to_hash, batch))
+        try:
+            if not await in_thread(self._output.write, batch):
+                await _repeated(functools.partial(self._output.write, []))
+        finally:
+            if hashed is not None:
+                await outlast(hashed)
 
-    def _write_and_hash(self, batch: list[bytes]) -> bool:
+    def _add_to_hash(self, batch: list[bytes]) -> None:
         if self._hash is not None:
             for chunk in batch:
                 self._hash.update(chunk)
-        return self._output.write(batch)
 
 
 async def _repeated(call: Callable[[], bool]) -> None:

@@ -29,6 +29,10 @@ An honest head is some hundred bytes, an honest chunk has ten bytes beside its d
 """
 
 
+READ_SIZE: Final = 256 << 10
+"""Bytes that are read at once, as asyncio does."""
+
+
 class GuardedResponse(aiohttp.ClientResponse):
     """An answer whose connection is guarded from here on, until the next answer."""
 
@@ -50,6 +54,14 @@ class GuardedResponse(aiohttp.ClientResponse):
         if guard is not None:
             guard.began(self.content)
         return self
+
+    def expect_much(self) -> None:
+        """Have the rest of the body read in a way that is for gigabytes."""
+        connection = self.connection
+        transport = None if connection is None else connection.transport
+        # uvloop, whose transports are of no class of asyncio's, reads so anyhow.
+        if isinstance(transport, asyncio.Transport) and isinstance(guard := transport.get_protocol(), _Guard):
+            transport.set_protocol(_BufferedGuard(guard))
 
 
 class _Guard(asyncio.Protocol):
@@ -127,3 +139,33 @@ class _Guard(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._protocol.resume_writing()
+
+
+class _BufferedGuard(asyncio.BufferedProtocol):
+    """A guard that gives the bytes in objects of their size.
+
+    asyncio's own way is an object of 256 KiB, cut to what came. Of glibc's allocator that takes new pages from the
+    kernel each time, which costs as much as all the rest.
+    """
+
+    def __init__(self, guard: _Guard) -> None:
+        self._guard = guard
+        self._buffer = memoryview(bytearray(READ_SIZE))
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._guard.data_received(bytes(self._buffer[:nbytes]))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._guard.connection_lost(exc)
+
+    def eof_received(self) -> None:
+        self._guard.eof_received()
+
+    def pause_writing(self) -> None:
+        self._guard.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._guard.resume_writing()

@@ -119,6 +119,8 @@ class Live:
             # Nothing is asked that 1xx or 3xx would answer: no upgrade, no condition, and no redirect is followed.
             if not 200 <= response.status < 300:
                 failure = self._transport.refusal(self._call, response, await self._error_body(response))
+            elif self._call.buffer == ARCHIVE_BUFFER and isinstance(response, GuardedResponse):
+                response.expect_much()
         if failure is not None:
             raise failure
 
@@ -446,30 +448,9 @@ class Transport:
         url = URL(self._link.base + path, encoded=True)
         return url.with_query(query) if query else url
 
-    def located(self, call: Call) -> _Located:
+    def located(self, call: Call) -> _failures.Located:
         """Say in an error which operation it met, and at which endpoint, unless it says so already."""
-        return _Located(self, call)
-
-
-class _Located(contextlib.AbstractContextManager[None]):
-    """No generator of contextlib's: every call enters two of them."""
-
-    def __init__(self, transport: Transport, call: Call) -> None:
-        self._transport = transport
-        self._call = call
-
-    def __enter__(self) -> None:
-        """Begin."""
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Add to the error."""
-        if isinstance(error, DockerError):
-            error.operation = error.operation or self._call.operation
-            if not isinstance(error, ConfigError):  # which may be about that very endpoint
-                error.endpoint = error.endpoint or str(self._transport.endpoint)
-                error.endpoint_source = error.endpoint_source or self._transport.endpoint.source
+        return _failures.Located(call.operation, lambda: self.endpoint)
 
 
 class _Exchange(contextlib.AbstractAsyncContextManager[Live]):
