@@ -5,6 +5,8 @@ PYTHON ?= python3
 ENGINE ?= docker20
 ENGINES ?=
 ARGS ?=
+SECONDS ?= 600
+SEED ?=
 
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
@@ -13,7 +15,7 @@ CHOSEN = $(if $(filter all,$(ENGINES)),$(shell $(BIN)/python -m engines list | c
 SUMMARY := .cache/summary
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test unit bench check format clean
+.PHONY: demo test unit torture recordings bench check format clean
 
 demo: .venv/.demo  ## import, tag, push, remove, pull, save, load on a real Engine: yours if DOCKER_HOST is set
 	@$(BIN)/python -m engines run auto -- $(BIN)/python examples/quickstart.py
@@ -37,6 +39,17 @@ endif
 
 unit: .venv/.dev  ## the tests that need no Engine
 	@$(PYTEST) -m "not engine and not once" $(ARGS)
+
+torture: .venv/.dev  ## faults and loads for SECONDS (600), from a SEED that is printed; ENGINES as in test
+	@seed="$(SEED)"; [ -n "$$seed" ] || seed=$$(od -An -N4 -tu4 /dev/urandom | tr -d ' '); echo "seed $$seed"; \
+	names="$(or $(CHOSEN),$(ENGINE))"; set -- $$names; share=$$(( $(SECONDS) / ($$# + 1) )); status=0; \
+	$(BIN)/python -m tests.torture scripted --seconds $$share --seed $$seed || status=1; \
+	for name in $$names; do \
+	  $(BIN)/python -m engines run $$name -- $(BIN)/python -m tests.torture engine --seconds $$share --seed $$seed || status=1; \
+	done; exit $$status
+
+recordings: .venv/.dev  ## record anew what each of ENGINES answers, for the tests that cut it at every byte
+	@for name in $(or $(CHOSEN),$(ENGINE)); do $(BIN)/python -m engines run $$name -- $(BIN)/python -m tests.record || exit 1; done
 
 bench: .venv/.dev  ## how fast, beside its peers: benchmarks/RESULTS.md; ARGS="--rows save,load --rounds 3" chooses
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -9,7 +9,9 @@
 progress frames or of bytes. Every failure is a `DockerError`; `aiodocker_images.errors` draws the family.
 """
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from ._version import __version__
@@ -45,8 +47,13 @@ if TYPE_CHECKING:
     )
     from .credentials import (
         Keychain,
+        ListingKeychain,
+        MultiKeychain,
         RegistryAuth,
         StaticKeychain,
+    )
+    from .dockerkeychain import (
+        DockerKeychain,
     )
     from .endpoint import (
         Endpoint,
@@ -60,6 +67,7 @@ if TYPE_CHECKING:
         ConfigError,
         ConflictError,
         ContextNotFoundError,
+        CredentialHelperError,
         DaemonUnreachableError,
         DockerError,
         EncodeError,
@@ -77,6 +85,21 @@ if TYPE_CHECKING:
         StreamStalledError,
         UnauthorizedError,
         UnsupportedAPIVersionError,
+    )
+    from .mirror import (
+        MirrorFailure,
+        MirrorJob,
+        MirrorOutcome,
+        MirrorPlan,
+        MirrorSummary,
+        Retry,
+    )
+    from .mirror.run import (
+        mirror,
+    )
+    from .mirror.transfer import (
+        TransferOutcome,
+        transfer,
     )
     from .models import (
         Attestation,
@@ -158,10 +181,12 @@ __all__ = [
     "ConfigError",
     "ConflictError",
     "ContextNotFoundError",
+    "CredentialHelperError",
     "DaemonUnreachableError",
     "Descriptor",
     "DistributionInspect",
     "DockerError",
+    "DockerKeychain",
     "EncodeError",
     "Endpoint",
     "EngineComponent",
@@ -191,10 +216,17 @@ __all__ = [
     "InvalidReferenceError",
     "Keychain",
     "LayerProgress",
+    "ListingKeychain",
     "LoadResult",
     "LoginResult",
     "ManifestSize",
+    "MirrorFailure",
+    "MirrorJob",
+    "MirrorOutcome",
+    "MirrorPlan",
+    "MirrorSummary",
     "Moment",
+    "MultiKeychain",
     "NoSpaceError",
     "NotFoundError",
     "OnFrame",
@@ -211,6 +243,7 @@ __all__ = [
     "Reference",
     "RegistryAuth",
     "RemovedImage",
+    "Retry",
     "RootFS",
     "SSHTarget",
     "SaveResult",
@@ -224,12 +257,15 @@ __all__ = [
     "StreamInterruptedError",
     "StreamStalledError",
     "TLSConfig",
+    "TransferOutcome",
     "Ulimit",
     "UnauthorizedError",
     "UnpackedSize",
     "UnsupportedAPIVersionError",
     "__version__",
+    "mirror",
     "read_trace",
+    "transfer",
 ]
 
 # From the least to import to the most: who wants a `Reference` alone does not wait for aiohttp.
@@ -242,6 +278,7 @@ _HOMES = (
     "api_version",
     "buildkit",
     "credentials",
+    "dockerkeychain",
     "endpoint",
     "_query",
     "_archive",
@@ -249,6 +286,7 @@ _HOMES = (
     "_build",
     "_events",
     "service",
+    "mirror",
 )
 
 
@@ -256,15 +294,26 @@ if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
         """Import what is asked for: a public name, or the module of public names."""
-        if name in _HOMES:
-            return import_module(f".{name}", __name__)
         if name in __all__:
             for home in _HOMES:
                 found = vars(import_module(f".{home}", __name__))
                 if name in found:
                     globals()[name] = found[name]
                     return found[name]
+        if name in _HOMES:
+            return import_module(f".{name}", __name__)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
     def __dir__() -> list[str]:
         return sorted({*globals(), *__all__})
+
+
+class _Package(ModuleType):
+    """`mirror` is a function here, and stays one when the package of that name is imported."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in __all__ and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -8,7 +8,7 @@ import os
 import socket
 from asyncio.trsock import TransportSocket
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Final
+from typing import Final, cast
 
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
@@ -48,8 +48,8 @@ class Body(aiohttp.Payload):
 
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:  # noqa: ARG002 - the upload ends at its size by itself
         self._settled = asyncio.get_running_loop().create_future()
-        # In the abstract class only since aiohttp 3.14; uvloop's are of no class of asyncio's.
-        self._transport = getattr(writer, "transport", None)
+        # In the abstract class only since aiohttp 3.14; and uvloop's transports are no subclass of asyncio's.
+        self._transport = cast("asyncio.WriteTransport | None", getattr(writer, "transport", None))
         if (task := asyncio.current_task()) is not None:
             # aiohttp leaves it there if the connection ends just before the last chunk, and asyncio would report
             # it as lost; who reads the answer hears of that end by himself.

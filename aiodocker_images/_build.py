@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import functools
 import os
@@ -17,13 +16,13 @@ from ._archive import ArchiveSource, check_source
 from ._archivefile import failing
 from ._buildoutput import StepOutput
 from ._context import ContextDirectory, context_path
-from ._operation import OnFrame, Operation, Operator, chosen_platform
+from ._operation import REGISTRY_CONFIG, OnFrame, Operation, Operator, chosen_platform
 from ._outcome import BuildOutcome
 from ._query import Filters, Query, encode_filters, encode_json, flags
 from ._threads import in_thread
 from ._transport import Call
 from .api_version import first_version
-from .credentials import DOCKER_HUB, DOCKER_HUB_SERVER, RegistryAuth, auth_document
+from .credentials import RegistryAuth, registry_config_header
 from .errors import InvalidReferenceError
 from .models import BuildCachePruneReport, Platform
 from .progress import ProgressFrame
@@ -35,10 +34,7 @@ __all__ = ["Build", "Builder", "Ulimit"]
 Builder = Literal["classic", "buildkit"]
 """What builds: the Engine's first builder, or BuildKit. Podman has one of its own and takes no notice."""
 
-REGISTRY_CONFIG: Final = "X-Registry-Config"
-
 _QUERY_NAMES: Final = {"memory_swap": "memswap"}  # the others are ours without the _
-_DOCKER_HUB_NAMES: Final = (DOCKER_HUB, "index.docker.io", DOCKER_HUB_SERVER)
 
 _PRUNED: Final = msgspec.json.Decoder(BuildCachePruneReport)
 _REMOTE: Final = ("http://", "https://", "git://", "git@", "github.com/")
@@ -120,8 +116,9 @@ class Build(Operator):
         `outputs` are for it, in the API's words: `[{"Type": "moby", "Attrs": {…}}]`, or, before Docker 25,
         `[{"Type": "cacheonly"}]` for no image.
 
-        `auth` maps registries ("docker.io", "127.0.0.1:5000") to the credentials for base images. The keychain
-        is not asked: which registries a Dockerfile needs is not known here, and a keychain has no list.
+        `auth` maps registries ("docker.io", "127.0.0.1:5000") to the credentials for base images. Without it, the
+        classic builder gets all that the keychain knows (see `ListingKeychain`), as the docker CLI does it, for
+        which registries a Dockerfile needs is not known here; an empty mapping sends nothing.
 
         Podman builds in its own way: it takes no notice of `builder`, `network_mode` and `isolation`, and refuses
         `extra_hosts` and `ulimits` in Docker's form.
@@ -271,7 +268,7 @@ class Build(Operator):
             method="POST",
             path="/build",
             query=query,
-            headers={REGISTRY_CONFIG: _registry_config(auth)} if auth else {},
+            headers={REGISTRY_CONFIG: registry_config_header(auth)} if auth else {},
             parameters=tuple(name for name, given in gated.items() if given and builder == "buildkit"),
         )
         return self._frames(
@@ -281,6 +278,7 @@ class Build(Operator):
                 source=None if remote else context,
                 complete=functools.partial(_with_directory, dockerfile=path),
                 output=StepOutput(),
+                whole_keychain=builder == "classic" and auth is None,
             )
         )
 
@@ -370,14 +368,3 @@ def _given(values: Mapping[str, str | int | None]) -> Query:
 
 def _documents(values: Mapping[str, Sized]) -> Query:
     return tuple((name, encode_json(value).decode()) for name, value in values.items() if len(value))
-
-
-def _registry_config(auth: Mapping[str, RegistryAuth]) -> str:
-    """Encode credentials for X-Registry-Config: as X-Registry-Auth, but several, each under its registry's name."""
-    document = {
-        DOCKER_HUB_SERVER if registry in _DOCKER_HUB_NAMES else registry: auth_document(
-            credentials, DOCKER_HUB if registry in _DOCKER_HUB_NAMES else registry
-        )
-        for registry, credentials in auth.items()
-    }
-    return base64.urlsafe_b64encode(encode_json(document)).decode("ascii")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import re
 import stat
@@ -19,6 +20,8 @@ from .errors import ConfigError, shown
 __all__ = ["MAX_CONFIG", "JSONConfig", "config_directory", "home_directory", "http_headers", "read_config"]
 
 T = TypeVar("T")
+
+_LOGGER: Final = logging.getLogger(__package__)
 
 MAX_CONFIG: Final = 4 << 20
 """Bytes of a configuration file; one with 10,000 registries is about 1 MiB."""
@@ -63,8 +66,12 @@ def _decoded(data: bytes | str | msgspec.Raw, kind: type[T], where: str) -> T:
     raise ConfigError(f"{where} makes no sense: {reason}")
 
 
-def read_config(path: Path) -> JSONConfig | None:
-    """Read a file with a JSON object; None if there is no such file. Raises `ConfigError`, which names it."""
+def read_config(path: Path, *, if_permitted: bool = False) -> JSONConfig | None:
+    """Read a file with a JSON object; None if there is no such file. Raises `ConfigError`, which names it.
+
+    `if_permitted`, a file that may not be read is none, and a warning says so: a service often has the HOME of
+    another user. The docker CLI goes on likewise.
+    """
     try:
         # O_NONBLOCK: a FIFO would block until somebody writes to it.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
@@ -82,6 +89,9 @@ def read_config(path: Path) -> JSONConfig | None:
     except OSError as error:
         # A parent that is a file: to the docker CLI, too, there is nothing then.
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            return None
+        if if_permitted and error.errno in (errno.EACCES, errno.EPERM):
+            _LOGGER.warning("%s cannot be read, and is left out: %s", path, error.strerror)
             return None
         raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from error
     if len(data) > MAX_CONFIG:
@@ -103,7 +113,7 @@ def http_headers(environ: Mapping[str, str]) -> dict[str, str]:
     Those that say how a request is to be read, and those of our own, are left out.
     """
     directory = config_directory(environ)
-    config = read_config(directory / "config.json") if directory is not None else None
+    config = read_config(directory / "config.json", if_permitted=True) if directory is not None else None
     headers = (config and config.member("HttpHeaders", dict[str, str])) or {}
     for name, value in headers.items():
         if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):

@@ -54,7 +54,7 @@ def current_context(environ: Mapping[str, str]) -> tuple[str, str]:
     if directory is None:
         return "", "config.json"
     path = directory / "config.json"
-    config = read_config(path)
+    config = read_config(path, if_permitted=True)
     return (config and config.member("currentContext", str)) or "", str(path)
 
 

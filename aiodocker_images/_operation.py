@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, TypeVar
 
@@ -13,12 +13,25 @@ from ._buildoutput import StepOutput
 from ._jsonstream import FrameDecoder
 from ._outcome import Outcome
 from ._transport import Call, Transport
-from .credentials import Keychain, RegistryAuth, registry_auth_header
-from .errors import InvalidPlatformError
+from .credentials import (
+    LOGGER,
+    Keychain,
+    ListingKeychain,
+    RegistryAuth,
+    registry_auth_header,
+    registry_config_header,
+)
+from .errors import (
+    CredentialHelperError,
+    ForbiddenError,
+    InvalidPlatformError,
+    NotFoundError,
+    UnauthorizedError,
+)
 from .models import Platform
 from .progress import ProgressFrame
 
-__all__ = ["OnFrame", "Operation", "Operator", "chosen_platform"]
+__all__ = ["REGISTRY_CONFIG", "OnFrame", "Operation", "Operator", "chosen_platform"]
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
@@ -26,6 +39,7 @@ R_co = TypeVar("R_co", covariant=True)
 OnFrame = Callable[[ProgressFrame], object]
 
 REGISTRY_AUTH: Final = "X-Registry-Auth"
+REGISTRY_CONFIG: Final = "X-Registry-Config"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +47,8 @@ class Operation(Generic[R_co]):
     """What is to be done, checked but not begun.
 
     `registry` is whose credentials go along, None if none do. Push needs the header even without any
-    (`header_if_anonymous`); on a pull an empty one would hide what the daemon itself is configured with.
+    (`header_if_anonymous`); on a pull an empty one would hide what the daemon itself is configured with. Which
+    registries a build needs only the builder knows: so it gets the `whole_keychain`.
     `complete` finds out, off the loop, what the call could not check without I/O. `output` reads the frames of a
     build. They are no generators around that of the frames: when a loop ends, asyncio closes all of them at
     once, each from under the one around it.
@@ -45,6 +60,7 @@ class Operation(Generic[R_co]):
     registry: str | None = None
     auth: RegistryAuth | None = None
     header_if_anonymous: bool = False
+    whole_keychain: bool = False
     complete: Callable[[Operation[Any]], Awaitable[Operation[Any]]] | None = None
     output: StepOutput | None = None
 
@@ -52,7 +68,7 @@ class Operation(Generic[R_co]):
 class Operator:
     """What the parts of `ImageService` share: the connection to the Engine, the keychain, the running of operations."""
 
-    def __init__(self, transport: Transport, keychain: Keychain | None) -> None:
+    def __init__(self, transport: Transport, keychain: Keychain) -> None:
         self._transport = transport
         self._keychain = keychain
 
@@ -75,8 +91,10 @@ class Operator:
             call = operation.call
             if operation.registry is not None:
                 call = await self._authorized(
-                    call, operation.registry, operation.auth, even_anonymous=operation.header_if_anonymous
+                    call, operation.registry, operation.auth, stack, even_anonymous=operation.header_if_anonymous
                 )
+            if operation.whole_keychain:
+                call = await self._with_whole_keychain(call, stack)
             upload = None
             if operation.source is not None:
                 upload = await stack.enter_async_context(open_source(operation.source))
@@ -100,14 +118,47 @@ class Operator:
             raise self._transport.api_error(operation.call, message, code or None)
 
     async def _authorized(
-        self, call: Call, registry: str, auth: RegistryAuth | None, *, even_anonymous: bool = False
+        self,
+        call: Call,
+        registry: str,
+        auth: RegistryAuth | None,
+        stack: contextlib.ExitStack | contextlib.AsyncExitStack,
+        *,
+        even_anonymous: bool = False,
     ) -> Call:
-        """Add the credentials for `registry`: those given, or else the keychain's."""
-        if auth is None and self._keychain is not None:
-            auth = await self._keychain.resolve(registry)
+        """Add the credentials for `registry`: those given, or else the keychain's.
+
+        Its failure is said again in an error that ends what is done in `stack`.
+        """
+        if auth is None:
+            try:
+                auth = await self._keychain.resolve(registry)
+            except CredentialHelperError as error:
+                stack.enter_context(_going_without(call, error))
         if auth is None and not even_anonymous:
             return call
         return replace(call, headers={**call.headers, REGISTRY_AUTH: registry_auth_header(auth, registry)})
+
+    async def _with_whole_keychain(self, call: Call, stack: contextlib.AsyncExitStack) -> Call:
+        """Add all the credentials that the keychain can list."""
+        known: Mapping[str, RegistryAuth] = {}
+        if isinstance(self._keychain, ListingKeychain):
+            try:
+                known = await self._keychain.resolve_all()
+            except CredentialHelperError as error:
+                stack.enter_context(_going_without(call, error))
+        return replace(call, headers={REGISTRY_CONFIG: registry_config_header(known)}) if known else call
+
+
+@contextlib.contextmanager
+def _going_without(call: Call, problem: CredentialHelperError) -> Generator[None, None, None]:
+    """Warn of credentials that cannot be had; say so again in the error if the registry refuses the call."""
+    LOGGER.warning("%s: goes on without credentials: %s", call.operation, problem)
+    try:
+        yield
+    except (UnauthorizedError, ForbiddenError, NotFoundError) as error:
+        error.add_note(f"The credentials could not be had: {problem}")
+        raise
 
 
 def chosen_platform(platform: str | Platform | None) -> str | None:

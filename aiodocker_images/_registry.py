@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 from typing import Final
 
 import msgspec
@@ -70,7 +71,9 @@ class Registry(Operator):
         if filters:
             query += (("filters", encode_filters(filters)),)
         call = Call(operation=f"search {named(term)}", method="GET", path="/images/search", query=query)
-        found = await self._transport.fetch(await self._authorized(call, _registry_of(term), auth), _FOUND)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._transport.located(call))
+            found = await self._transport.fetch(await self._authorized(call, _registry_of(term), auth, stack), _FOUND)
         return [each.result() for each in found]
 
     async def inspect_distribution(
@@ -91,13 +94,15 @@ class Registry(Operator):
             method="GET",
             path=f"/distribution/{path_segment(str(image))}/json",
         )
-        return await self._transport.fetch(await self._authorized(call, image.domain, auth), _DISTRIBUTION)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._transport.located(call))
+            return await self._transport.fetch(await self._authorized(call, image.domain, auth, stack), _DISTRIBUTION)
 
     async def login(self, auth: RegistryAuth) -> LoginResult:
         """Let the Engine check credentials with the registry that `auth.server_address` names, or Docker Hub.
 
         Nothing is stored, neither here nor in the Engine: give `auth` to the operations, or a keychain to the
-        service.
+        service, or let `docker login` store it, where `DockerKeychain` finds it.
 
         Raises `UnauthorizedError` and every other `DockerError`. POST /auth (API 1.41).
         """

@@ -14,11 +14,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
+import re
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from ._program import Program, ProgramError, find_program
 from ._threads import in_thread, outlast
 from .endpoint import DEFAULT_SOCKET, SSH_PATH, SSHTarget
 from .errors import DaemonUnreachableError
@@ -31,15 +33,14 @@ MAX_SAID: Final = 4096
 MAX_GREETING: Final = 64 << 10
 """Bytes that the remote shell may write before it is ready: an `echo` in somebody's .bashrc, not a stream."""
 
-GRACE: Final = 2.0
-"""Seconds that ssh has to end by itself before it is killed."""
-
 _LOCAL_SOCKET: Final = "docker.sock"
 _LONGEST_DIRECTORY: Final = 80  # the path of a unix socket ends at 104 bytes on macOS, 108 on Linux
 
 # What the docker CLI of the remote user would connect to; an empty line says that this is all.
 _ASK: Final = "docker context inspect --format '{{.Endpoints.docker.Host}}'; "
 _STAY: Final = "echo; exec cat"
+
+_GREETED: Final = re.compile(rb"(?:\A|\n)\r?\n")
 
 _OPTIONS: Final = (
     "BatchMode=yes",  # never ask: nobody is there to answer
@@ -52,34 +53,54 @@ _OPTIONS: Final = (
 )
 
 
-class _Process(asyncio.SubprocessProtocol):
-    """Hears what ssh says, and when it ends. No task of its own is needed for that."""
+class _SSH:
+    """One ssh process: what it says, and when it is ready or has ended.
 
-    def __init__(self) -> None:
+    The end of its standard input that is held here closes with this process, however that ends.
+    """
+
+    def __init__(self, command: Sequence[str], directory: str | None) -> None:
         self.said = bytearray()
         self.greeting = bytearray()
-        self.ready = asyncio.Event()  # or ended
-        loop = asyncio.get_running_loop()
-        self.exited: asyncio.Future[None] = loop.create_future()
-        self.broken = False
+        self.heard = asyncio.Event()
+        self.over = False
+        readable, self._stdin = os.pipe()
+        try:
+            self.program = Program(command, environ=os.environ, stdin=readable, heard=self._hear, directory=directory)
+        except BaseException:
+            os.close(self._stdin)
+            raise
+        finally:
+            os.close(readable)
 
-    def pipe_data_received(self, fd: int, data: bytes) -> None:
-        if fd == 1:
-            self.greeting += data[: MAX_GREETING - len(self.greeting)]
-            if self.greeting.startswith((b"\n", b"\r\n")) or b"\n\n" in self.greeting or b"\n\r\n" in self.greeting:
-                self.ready.set()
-        else:
+    @property
+    def open(self) -> bool:
+        """Whether the tunnel is open: that its output ends shows before its own end."""
+        return self.heard.is_set() and not self.over and not self.program.ended.is_set()
+
+    async def ready(self) -> bool:
+        """Wait until the remote shell is ready; False if ssh ends instead."""
+        await self.heard.wait()
+        if self.over:
+            await self.program.finished()
+        return not self.over
+
+    def end(self) -> asyncio.Future[None]:
+        """Kill it; the result is there when it is gone."""
+        if self._stdin >= 0:
+            os.close(self._stdin)
+            self._stdin = -1
+        return self.program.end()
+
+    def _hear(self, data: bytes, errors: bool) -> None:
+        if errors:
             self.said += data
             del self.said[:-MAX_SAID]
-
-    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
-        # Its end shows here at once, and as an exit only when a thread of asyncio's has waited for it.
-        self.broken = True
-
-    def process_exited(self) -> None:
-        self.ready.set()
-        if not self.exited.done():
-            self.exited.set_result(None)
+            return
+        self.greeting += data[: MAX_GREETING - len(self.greeting)]
+        self.over = not data
+        if self.over or _GREETED.search(self.greeting):
+            self.heard.set()
 
 
 class SSHTunnel:
@@ -90,21 +111,20 @@ class SSHTunnel:
         self._remote_path = target.path
         self._lock = asyncio.Lock()
         self._closed = False
-        self._directory: str | None = None
-        self._transport: asyncio.SubprocessTransport | None = None
-        self._process: _Process | None = None
+        self._directory: tempfile.TemporaryDirectory[str] | None = None
+        self._ssh: _SSH | None = None
 
     @property
     def socket_path(self) -> str:
         """The local socket, where the Engine answers while the tunnel is open."""
         if self._directory is None:
             raise RuntimeError("open() comes first")
-        return f"{self._directory}/{_LOCAL_SOCKET}"
+        return f"{self._directory.name}/{_LOCAL_SOCKET}"
 
     @property
     def said(self) -> str:
         """The last line that ssh wrote: why it ended, or why it refused a connection."""
-        lines = self._process.said.decode(errors="replace").splitlines() if self._process else []
+        lines = self._ssh.said.decode(errors="replace").splitlines() if self._ssh else []
         told = [line.strip() for line in lines if line.strip()]
         return told[-1] if told else ""
 
@@ -129,10 +149,10 @@ class SSHTunnel:
 
     async def reopen(self, within: float | None) -> None:
         """Open it again after a connection through it failed: that shows sooner than the end of ssh does."""
-        broken = self._process
+        failed = self._ssh
         async with self._lock:
-            if broken is not None and self._process is broken:
-                broken.broken = True
+            if failed is self._ssh:
+                await self._end()
         await self.open(within)
 
     async def aclose(self) -> None:
@@ -141,49 +161,45 @@ class SSHTunnel:
         await self._end()  # which ends an open() under way as well
         async with self._lock:
             if self._directory is not None:
-                await in_thread(shutil.rmtree, self._directory, ignore_errors=True)
+                await in_thread(self._directory.cleanup)
                 self._directory = None
 
     def _is_open(self) -> bool:
-        return self._process is not None and self._process.ready.is_set() and not self._process.broken
+        return self._ssh is not None and self._ssh.open
 
     async def _start(self) -> None:
         path = self._remote_path or DEFAULT_SOCKET
-        process = await self._run(path, _STAY if self._remote_path else _ASK + _STAY)
+        ssh = await self._run(path, _STAY if self._remote_path else _ASK + _STAY)
         if self._remote_path is None:
-            self._remote_path = _socket_in(process.greeting) or path
+            self._remote_path = _socket_in(ssh.greeting) or path
             if self._remote_path != path:
                 await self._end()
-                process = await self._run(self._remote_path, _STAY)
+                ssh = await self._run(self._remote_path, _STAY)
         # Forwardings are set up before the remote command is run.
         if not await in_thread(Path(self.socket_path).is_socket):
             raise self._unreachable(f"it made no socket for {self._remote_path}: {self.said}")
-        process.said.clear()  # a login banner; what comes now is about connections
+        ssh.said.clear()  # a login banner; what comes now is about connections
 
-    async def _run(self, path: str, command: str) -> _Process:
+    async def _run(self, path: str, command: str) -> _SSH:
         target = self._target
-        arguments = [
+        options = [
             *("-T", "-x", "-a"),
             *(word for option in _OPTIONS for word in ("-o", option)),
             *("-L", f"./{_LOCAL_SOCKET}:{path}"),
             *(("-l", target.user) if target.user else ()),
             *(("-p", str(target.port)) if target.port else ()),
-            *("--", target.host, command),
         ]
         try:
-            # In a session of its own it has no terminal to ask at, and gets no Ctrl-C that is meant for the program.
-            transport, protocol = await asyncio.get_running_loop().subprocess_exec(
-                _Process, "ssh", *arguments, cwd=self._directory, start_new_session=True
-            )
-        except OSError as error:
-            raise DaemonUnreachableError(f"an ssh:// endpoint needs OpenSSH's ssh: {error.strerror}") from error
-        self._transport, self._process = transport, protocol
-        if self._closed:
-            raise self._unreachable("it was closed meanwhile")
-        await self._process.ready.wait()
-        if self._process.exited.done():
-            raise self._unreachable(self.said or f"it ended with status {transport.get_returncode()}")
-        return self._process
+            program = await in_thread(find_program, "ssh", os.environ)
+            if self._closed:
+                raise self._unreachable("it was closed meanwhile")
+            directory = None if self._directory is None else self._directory.name
+            self._ssh = ssh = _SSH([program, *options, "--", target.host, command], directory)
+        except ProgramError as error:
+            raise DaemonUnreachableError(f"an ssh:// endpoint needs OpenSSH's ssh, which {error}") from error
+        if not await ssh.ready():
+            raise self._unreachable(self.said or f"it ended with status {ssh.program.status}")
+        return ssh
 
     def _unreachable(self, reason: str) -> DaemonUnreachableError:
         target = self._target
@@ -194,24 +210,8 @@ class SSHTunnel:
         )
 
     async def _end(self) -> None:
-        process, transport = self._process, self._transport
-        if process is None or transport is None:
-            return
-        try:
-            if not process.exited.done():
-                with contextlib.suppress(ProcessLookupError):
-                    transport.terminate()
-                await outlast(asyncio.ensure_future(self._reaped(process, transport)))
-        finally:
-            transport.close()
-
-    @staticmethod
-    async def _reaped(process: _Process, transport: asyncio.SubprocessTransport) -> None:
-        await asyncio.wait({process.exited}, timeout=GRACE)
-        if not process.exited.done():
-            with contextlib.suppress(ProcessLookupError):
-                transport.kill()
-            await process.exited
+        if self._ssh is not None:
+            await outlast(self._ssh.end())
 
 
 def _socket_in(greeting: bytes | bytearray) -> str | None:
@@ -223,11 +223,11 @@ def _socket_in(greeting: bytes | bytearray) -> str | None:
     return None
 
 
-def _private_directory() -> str:
+def _private_directory() -> tempfile.TemporaryDirectory[str]:
     """Make a directory for the socket, which is as good as root on the remote machine: for this user alone."""
-    places = [os.environ.get("XDG_RUNTIME_DIR", ""), tempfile.gettempdir(), "/tmp"]  # noqa: S108 - mkdtemp is exclusive
+    places = [os.environ.get("XDG_RUNTIME_DIR", ""), tempfile.gettempdir(), "/tmp"]  # noqa: S108 - the name is new
     for place in places:
         if place and len(place) < _LONGEST_DIRECTORY:
             with contextlib.suppress(OSError):
-                return tempfile.mkdtemp(prefix="adi-ssh-", dir=place)
+                return tempfile.TemporaryDirectory(prefix="adi-ssh-", dir=place, ignore_cleanup_errors=True)
     raise DaemonUnreachableError(f"no directory for the forwarded socket can be made in any of {places}")

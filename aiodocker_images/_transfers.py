@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from typing import Final
 
 from ._archive import ArchiveSource, ArchiveTarget, check_source, check_target, open_sink
@@ -166,12 +166,15 @@ class Transfers(Operator):
         to: ArchiveTarget,
         platforms: Iterable[str | Platform] = (),
         checksum: bool = False,
+        on_bytes: Callable[[int], object] | None = None,
     ) -> SaveResult:
         """Save images with their names, layers and history to one tar, which `load` reads.
 
         `to` is a path or a file opened for writing bytes. A path is written to a temporary neighbour, flushed
         to the disk and renamed, with mode 0600 or that of the file it replaces: whatever fails, no half
         archive stands there. `checksum` computes the sha256 of the bytes on the way. `platforms` as in `load`.
+        `on_bytes` is called with the number of bytes received so far, each time some come; how many there will
+        be, the Engine does not say.
 
         Raises `ArchiveFileError` for a target that cannot be written (a full disk, too), before anything is
         sent if it cannot be created; `ArchiveError` if the daemon reported an error inside the tar or ended
@@ -185,6 +188,8 @@ class Transfers(Operator):
                 async with contextlib.aclosing(self._archive(call)) as chunks:
                     async for chunk in chunks:
                         await sink.write((chunk,))
+                        if on_bytes is not None:
+                            on_bytes(sink.size)
                 await sink.commit()
                 return SaveResult(size=sink.size, digest=sink.digest)
 

@@ -39,6 +39,7 @@ from .errors import (
     ServiceClosedError,
     StreamInterruptedError,
     api_error_class,
+    without_frames,
 )
 from .models import Ping
 
@@ -356,8 +357,10 @@ class Transport:
             )
         if ours is None:
             raise error
-        # The repr of aiohttp's ClientResponseError has the request's headers, credentials and all.
-        ours.__cause__ = error.__cause__ if isinstance(error, aiohttp.ClientResponseError) else error
+        # The repr of aiohttp's ClientResponseError has the request's headers, credentials and all, and so have the
+        # variables of aiohttp's frames.
+        cause = error.__cause__ if isinstance(error, aiohttp.ClientResponseError) else error
+        ours.__cause__ = None if cause is None else without_frames(cause)
         if isinstance(ours, DaemonUnreachableError):
             self._version = self._pinned  # what comes up there next may be another daemon
         return ours

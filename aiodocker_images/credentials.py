@@ -1,22 +1,43 @@
-"""Who we are at a registry: credentials, where they come from, and the header that carries them."""
+"""Who we are at a registry: credentials, keychains that find them, and the headers that carry them."""
 
 from __future__ import annotations
 
 import base64
+import logging
 from collections.abc import Mapping
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
 from ._query import encode_json
+from .errors import CredentialHelperError
 
-__all__ = ["Keychain", "RegistryAuth", "StaticKeychain", "auth_document", "registry_auth_header"]
+__all__ = [
+    "Keychain",
+    "ListingKeychain",
+    "MultiKeychain",
+    "RegistryAuth",
+    "StaticKeychain",
+    "auth_document",
+    "by_closeness",
+    "registry_auth",
+    "registry_auth_header",
+    "registry_config_header",
+    "registry_name",
+    "server_of",
+]
+
+T = TypeVar("T")
+
+LOGGER: Final = logging.getLogger(__package__)
 
 DOCKER_HUB: Final = "docker.io"
 
 # What `docker login` stores the Hub's credentials under, and what the daemon compares with.
 DOCKER_HUB_SERVER: Final = "https://index.docker.io/v1/"
 
+_DOCKER_HUB_HOSTS: Final = frozenset({DOCKER_HUB, "index.docker.io", "registry-1.docker.io"})
+_TOKEN_USER: Final = "<token>"  # noqa: S105 - a user name: the docker CLI's mark of an identity token
 _SECRETS: Final = ("password", "identity_token", "registry_token")
 
 
@@ -55,28 +76,117 @@ class Keychain(Protocol):
         ...
 
 
+@runtime_checkable
+class ListingKeychain(Keychain, Protocol):
+    """A keychain that can say all it knows: a build with the classic builder sends that, as the docker CLI does."""
+
+    async def resolve_all(self) -> Mapping[str, RegistryAuth]:
+        """Return the credentials for every registry that there are any for."""
+        ...
+
+
 class StaticKeychain:
-    """A keychain of a mapping from registry to credentials."""
+    """A keychain of a mapping from registry to credentials. An empty one: everything goes anonymously."""
 
     def __init__(self, credentials: Mapping[str, RegistryAuth]) -> None:
-        self._credentials = dict(credentials)
+        self._names = sorted(credentials)
+        self._credentials = _by_registry(credentials)
 
     def __repr__(self) -> str:
-        return f"StaticKeychain({sorted(self._credentials)})"
+        return f"StaticKeychain({self._names})"
 
     async def resolve(self, registry: str) -> RegistryAuth | None:
         """Return the credentials given for `registry`."""
-        return self._credentials.get(registry)
+        return self._credentials.get(registry_name(registry))
+
+    async def resolve_all(self) -> Mapping[str, RegistryAuth]:
+        """Return the credentials given."""
+        return dict(self._credentials)
+
+
+class MultiKeychain:
+    """Several keychains, asked in turn: the first that has credentials for a registry wins.
+
+    One whose credential helper fails does not stop the next; its error is raised if no other has any.
+    """
+
+    def __init__(self, *keychains: Keychain) -> None:
+        self._keychains = keychains
+
+    def __repr__(self) -> str:
+        return f"MultiKeychain({', '.join(type(keychain).__name__ for keychain in self._keychains)})"
+
+    async def resolve(self, registry: str) -> RegistryAuth | None:
+        """Return the credentials of the first keychain that has any. Raises what a keychain raises."""
+        failure: CredentialHelperError | None = None
+        for keychain in self._keychains:
+            try:
+                auth = await keychain.resolve(registry)
+            except CredentialHelperError as error:
+                failure = failure or error
+                continue
+            if auth is not None:
+                return auth
+        if failure is not None:
+            raise failure
+        return None
+
+    async def resolve_all(self) -> Mapping[str, RegistryAuth]:
+        """Return what the keychains know that can say it. Raises what a keychain raises."""
+        found: dict[str, RegistryAuth] = {}
+        for keychain in self._keychains:
+            if isinstance(keychain, ListingKeychain):
+                try:
+                    known = await keychain.resolve_all()
+                except CredentialHelperError as error:
+                    LOGGER.warning("some credentials cannot be had: %s", error)
+                    continue
+                found = _by_registry(known) | found
+        return found
+
+
+def registry_name(address: str) -> str:
+    """Return the registry that an address names: its host and port, and "docker.io" for all names of Docker Hub."""
+    _, scheme, rest = address.partition("://")
+    # The docker CLI of old stored URLs, and takes them still.
+    host = (rest if scheme else address).partition("/")[0].rpartition("@")[2]
+    return DOCKER_HUB if host in _DOCKER_HUB_HOSTS else host
+
+
+def server_of(registry: str) -> str:
+    """Return what the docker CLI calls a registry in its files, to credential helpers, and to the daemon."""
+    return DOCKER_HUB_SERVER if registry == DOCKER_HUB else registry
+
+
+def by_closeness(registry: str, entries: Mapping[str, T]) -> list[tuple[str, T]]:
+    """Return the entries that name a registry: those that name it exactly before those that name it otherwise."""
+    exact = [(name, entries[name]) for name in dict.fromkeys((server_of(registry), registry)) if name in entries]
+    names = {name for name, _ in exact}
+    return exact + [each for each in entries.items() if each[0] not in names and registry_name(each[0]) == registry]
+
+
+def _by_registry(credentials: Mapping[str, RegistryAuth]) -> dict[str, RegistryAuth]:
+    registries = dict.fromkeys(map(registry_name, credentials))
+    return {registry: by_closeness(registry, credentials)[0][1] for registry in registries}
+
+
+def registry_auth(username: str, secret: str) -> RegistryAuth | None:
+    """Return the credentials of a user name and a secret, None if both are empty."""
+    if username == _TOKEN_USER:
+        return RegistryAuth(identity_token=secret) if secret else None
+    return RegistryAuth(username=username, password=secret) if username or secret else None
 
 
 def auth_document(auth: RegistryAuth, registry: str) -> dict[str, str]:
     """Return credentials as the API's AuthConfig; `registry` is whose they are if they do not say so."""
+    server = auth.server_address or registry
     fields = {
         "username": auth.username,
         "password": auth.password,
         "identitytoken": auth.identity_token,
         "registrytoken": auth.registry_token,
-        "serveraddress": auth.server_address or (DOCKER_HUB_SERVER if registry == DOCKER_HUB else registry),
+        # Under another of the Hub's names the daemon would take the credentials for somebody else's.
+        "serveraddress": DOCKER_HUB_SERVER if registry_name(server) == DOCKER_HUB else server,
     }
     return {name: value for name, value in fields.items() if value}
 
@@ -84,7 +194,18 @@ def auth_document(auth: RegistryAuth, registry: str) -> dict[str, str]:
 def registry_auth_header(auth: RegistryAuth | None, registry: str) -> str:
     """Encode credentials for X-Registry-Auth: base64url with padding, as the daemon decodes it.
 
-    Without credentials it is the encoding of `{}`, which push requires to be there.
+    Without credentials it is the encoding of `{}`, which push requires to be there. Raises `EncodeError` for
+    credentials that are no text.
     """
-    document = {} if auth is None else auth_document(auth, registry)
+    return _header({} if auth is None else auth_document(auth, registry))
+
+
+def registry_config_header(credentials: Mapping[str, RegistryAuth]) -> str:
+    """Encode credentials for X-Registry-Config: as X-Registry-Auth, but several, each under its registry's name."""
+    return _header(
+        {server_of(registry): auth_document(auth, registry) for registry, auth in _by_registry(credentials).items()}
+    )
+
+
+def _header(document: Mapping[str, object]) -> str:
     return base64.urlsafe_b64encode(encode_json(document)).decode("ascii")

@@ -22,7 +22,8 @@
     ├── EncodeError(ValueError)                   likewise: an argument that no request can carry
     ├── ServiceClosedError(RuntimeError)          the service was used after `aclose()`
     └── ConfigError(ValueError)                   the endpoint or a configuration file makes no sense
-        └── ContextNotFoundError                  there is no docker context of that name
+        ├── ContextNotFoundError                  there is no docker context of that name
+        └── CredentialHelperError                 a credential helper failed
 
 The same class is raised whether the daemon reported a failure by status or in the middle of a stream.
 The original exception, where there is one, is `__cause__`.
@@ -31,7 +32,7 @@ The original exception, where there is one, is `__cause__`.
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, TypeVar
 
 __all__ = [
     "APIError",
@@ -40,6 +41,7 @@ __all__ = [
     "ConfigError",
     "ConflictError",
     "ContextNotFoundError",
+    "CredentialHelperError",
     "DaemonUnreachableError",
     "DockerError",
     "EncodeError",
@@ -60,6 +62,8 @@ __all__ = [
 ]
 
 
+_E = TypeVar("_E", bound=BaseException)
+
 _MAX_SHOWN = 80
 
 
@@ -72,6 +76,18 @@ def shown(text: str) -> str:
 def named(text: str) -> str:
     """Return text as an operation is named by it: as it is, unless a log could not take it in one line."""
     return text if text.isprintable() and len(text) <= _MAX_SHOWN else shown(text)
+
+
+def without_frames(error: _E) -> _E:
+    """Drop the frames that an error, and all behind it, came through: their variables may hold secrets.
+
+    Tools that report errors show such variables.
+    """
+    chain: list[BaseException] = [error]
+    for each in chain:
+        each.__traceback__ = None
+        chain += [more for more in (each.__cause__, each.__context__) if more is not None and more not in chain]
+    return error
 
 
 class DockerError(Exception):
@@ -263,6 +279,27 @@ class ContextNotFoundError(ConfigError):
     """There is no docker context of that name."""
 
 
+class CredentialHelperError(ConfigError):
+    """A credential helper is missing or failed.
+
+    `helper` is the program ("docker-credential-pass"), `exit_status` its exit status, the negative of a signal
+    that ended it, or None if it did not run to an end.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        helper: str,
+        exit_status: int | None = None,
+        operation: str | None = None,
+        endpoint: str | None = None,
+    ) -> None:
+        super().__init__(message, operation=operation, endpoint=endpoint)
+        self.helper = helper
+        self.exit_status = exit_status
+
+
 _MAX_LOOKED_AT = 2048
 """Characters at each end of a message that tell its class: a registry's words are wrapped, but not for ever."""
 
@@ -308,6 +345,8 @@ _BY_TEXT: tuple[tuple[re.Pattern[str], type[APIError]], ...] = (
         ),
         UnauthorizedError,
     ),
+    # Distribution 2.8, of two uploads of one layer at once, which then lacks both: "blob unknown" comes along.
+    (re.compile(r"provided digest did not match uploaded content", re.IGNORECASE), ServerError),
     # The containerd store's words for what a graph driver calls "denied: requested access …".
     (re.compile(r"push access denied", re.IGNORECASE), ForbiddenError),
     (

@@ -19,6 +19,7 @@ from ._transfers import Transfers
 from ._transport import Call, Transport
 from .api_version import MINIMUM, APIVersion
 from .credentials import Keychain
+from .dockerkeychain import DockerKeychain
 from .endpoint import Endpoint
 from .errors import ConfigError, InvalidReferenceError, UnsupportedAPIVersionError
 from .models import EngineVersion, Ping
@@ -38,9 +39,10 @@ class ImageService(Transfers, Images, Registry, Build, Events):
     `endpoint` is an absolute path, a URL (`unix://…`, `tcp://host:port`, `https://…`, `ssh://user@host`) or an
     `Endpoint`; by default it is chosen as the docker CLI does, see `Endpoint.resolve`. `api_version` ("1.43"), or
     `DOCKER_API_VERSION`, is spoken as it is; by default it is negotiated with the daemon. `keychain` finds
-    credentials where a call brings none. `max_connections` bounds the streams that are open at once; control calls
-    never queue. `idle_timeout` seconds without a byte in either direction raise `StreamStalledError`, by default
-    never; `connect_timeout` bounds the connecting, None for not at all.
+    credentials where a call brings none, by default those of the docker CLI (`DockerKeychain`); with
+    `StaticKeychain({})` calls go anonymously. `max_connections` bounds the streams that are open at once; control
+    calls never queue. `idle_timeout` seconds without a byte in either direction raise `StreamStalledError`, by
+    default never; `connect_timeout` bounds the connecting, None for not at all.
 
     Making one needs no event loop and does no I/O. It belongs to the loop that it is first used in. Raises
     `ConfigError` for an endpoint or a version that makes no sense.
@@ -68,7 +70,7 @@ class ImageService(Transfers, Images, Registry, Build, Events):
             idle_timeout=idle_timeout,
             connect_timeout=connect_timeout,
         )
-        super().__init__(transport, keychain)
+        super().__init__(transport, DockerKeychain() if keychain is None else keychain)
 
     @property
     def endpoint(self) -> Endpoint:

@@ -136,23 +136,35 @@ class Registry(Daemon):
     """A private registry on 127.0.0.1, open to everybody, which lets images be deleted.
 
     Attributes: `address`, host and port, empty before the first start; `storage`, the directory of its blobs.
+    With `htpasswd`, the text of such a file (bcrypt alone), it is open to those in it; with `token` ("realm",
+    "service", "issuer", "rootcertbundle") to those whom the server at "realm" gives tokens.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, htpasswd: str | None = None, token: Mapping[str, str] | None = None) -> None:
         super().__init__("The registry")
+        self._htpasswd = htpasswd
+        self._token = token
         self.address = ""
         self.storage = self.state / "storage"
 
-    def _config(self) -> dict[str, object]:  # "auth", and "tls" in "http", have their place here
+    def _config(self) -> dict[str, object]:  # "tls" has its place here, in "http"
+        auth: dict[str, object] = {}
+        if self._htpasswd is not None:
+            auth["htpasswd"] = {"realm": "a private registry", "path": str(self.state / "htpasswd")}
+        if self._token is not None:
+            auth["token"] = dict(self._token)
         return {
             "version": 0.1,
             "log": {"level": "info"},
             "storage": {"filesystem": {"rootdirectory": str(self.storage)}, "delete": {"enabled": True}},
             "http": {"addr": self.address},
+            **({"auth": auth} if auth else {}),
         }
 
     def _launch(self) -> None:
         program, config = registry_program(), self.state / "config.yml"
+        if self._htpasswd is not None:
+            (self.state / "htpasswd").write_text(self._htpasswd)
         fixed = self.address != ""
         while True:
             if not fixed:

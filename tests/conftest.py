@@ -10,11 +10,13 @@ import os
 import socket
 import tempfile
 import threading
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from pathlib import Path
 from typing import TypeVar
 
+import hypothesis
 import pytest
+import uvloop
 
 import engines
 from aiodocker_images import ImageService
@@ -23,6 +25,10 @@ from .scripted import ScriptedDaemon
 from .tally import INJECTED, table
 
 T = TypeVar("T")
+
+# A deadline for each example is a timing assertion: a busy machine would break it.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 
 
 def engine_is(*names: str) -> bool:
@@ -37,12 +43,47 @@ def by_engine(default: T, **others: T) -> T:
     return next((others[name] for name in others if engine_is(name)), default)
 
 
+if os.environ.get("LOOP") == "uvloop":  # `make unit LOOP=uvloop`
+
+    def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+        """Run the tests in uvloop instead of asyncio's own loop."""
+        return {"uvloop": _new_uvloop}
+
+    def _new_uvloop() -> asyncio.AbstractEventLoop:
+        """Make a loop that has listened once: libuv keeps a descriptor in reserve from then on."""
+        loop = uvloop.new_event_loop()
+        server = loop.run_until_complete(loop.create_server(asyncio.Protocol, "127.0.0.1", 0))
+        server.close()
+        loop.run_until_complete(server.wait_closed())
+        return loop
+
+
 @pytest.fixture(autouse=True)
 def nothing_reported_by_asyncio(caplog: pytest.LogCaptureFixture) -> Generator[None, None, None]:
     """What asyncio can tell nobody but its log, such as an exception that nobody retrieved, fails the test."""
     yield
     reports = [each for each in caplog.get_records("call") if each.name == "asyncio" and each.levelno >= logging.ERROR]
     assert [report.getMessage() for report in reports] == []
+
+
+# What of the environment says where Docker is and who we are there, but how the private Engine and registry are named.
+FOREIGN = (
+    *("DOCKER_API_VERSION", "DOCKER_AUTH_CONFIG", "DOCKER_CERT_PATH", "DOCKER_CONTEXT", "DOCKER_DEFAULT_PLATFORM"),
+    *("DOCKER_TLS", "DOCKER_TLS_VERIFY", "REGISTRY_AUTH_FILE"),
+)
+# Directories that are empty instead: unset, some would be looked for elsewhere.
+OWN = ("DOCKER_CONFIG", "HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def hermetic(tmp_path_factory: pytest.TempPathFactory) -> Generator[None, None, None]:
+    """No test, nor a program that it starts, sees what this machine's user has configured for Docker and Podman."""
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in FOREIGN:
+            patch.delenv(variable, raising=False)
+        for variable in OWN:
+            patch.setenv(variable, str(tmp_path_factory.mktemp(variable)))
+        yield
 
 
 @pytest.fixture
@@ -73,10 +114,10 @@ class Leftovers:
     def now() -> tuple[int, int, int, int]:
         """Return the number of open file descriptors, of tasks, of threads and of child processes.
 
-        The threads of asyncio's own pool are not counted: it keeps them for the next call.
+        The threads of the loop's own pool are not counted: it keeps them for the next call.
         """
         gc.collect()
-        threads = [each for each in threading.enumerate() if not each.name.startswith("asyncio_")]
+        threads = [each for each in threading.enumerate() if not each.name.startswith(("asyncio_", "uvloop_"))]
         children = [each.read_text().split() for each in Path("/proc/self/task").glob("*/children")]
         descriptors = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - one syscall
         return descriptors, len(asyncio.all_tasks()), len(threads), sum(map(len, children))

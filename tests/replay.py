@@ -6,7 +6,7 @@ import asyncio
 import socket
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, cast
 
 from .faultproxy import RESET_AT_CLOSE, TRICKLE, Fault
 
@@ -31,7 +31,7 @@ class Replay:
         self.tcp = ""
         self.answer = answer
         self.fault: Fault | None = None
-        self.connections: set[asyncio.BaseTransport] = set()
+        self.connections: set[asyncio.Transport] = set()
         self._servers: list[asyncio.Server] = []
 
     async def __aenter__(self) -> Self:
@@ -46,8 +46,7 @@ class Replay:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for transport in tuple(self.connections):
-            if isinstance(transport, asyncio.Transport):
-                transport.abort()
+            transport.abort()
         for server in self._servers:
             server.close()
             await server.wait_closed()
@@ -59,9 +58,8 @@ class _Connection(asyncio.Protocol):
         self._request = bytearray()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self._replay.connections.add(transport)
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's are no subclass of it
+        self._replay.connections.add(self._transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._replay.connections.discard(self._transport)

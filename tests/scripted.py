@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl, urlsplit
 Handler = Callable[["Exchange"], Awaitable[None]]
 
 API_VERSION = "1.51"
+MAX_HEAD = 16 << 20  # a request with the longest of names
 
 
 @dataclass
@@ -117,6 +118,7 @@ class ScriptedDaemon:
         self.api_version = api_version
         self.requests: list[Exchange] = []
         self.connections: set[asyncio.StreamWriter] = set()
+        self.otherwise: Handler | None = None  # for what no handler is scripted for, pings apart
         self._handlers: dict[tuple[str, str], Handler] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._server: asyncio.Server | None = None
@@ -140,7 +142,7 @@ class ScriptedDaemon:
             await asyncio.sleep(0.005)
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_unix_server(self._accept, self.socket, backlog=4096)
+        self._server = await asyncio.start_unix_server(self._accept, self.socket, backlog=4096, limit=MAX_HEAD)
         return self
 
     async def __aexit__(
@@ -188,6 +190,8 @@ class ScriptedDaemon:
             await exchange.answer(
                 b"OK", headers={"Api-Version": self.api_version, "Ostype": "linux", "Server": "Scripted"}
             )
+        elif self.otherwise is not None:
+            await self.otherwise(exchange)
         else:
             await exchange.answer_json({"message": "page not found"}, 404)
         return exchange.keep_alive

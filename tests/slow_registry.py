@@ -7,6 +7,8 @@ import gzip
 import hashlib
 import json
 import os
+import socket
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
@@ -24,6 +26,7 @@ def _digest(data: bytes) -> str:
 class SlowRegistry:
     """Serves the image `address/slow:1`, whose layer trickles until `finish` is set.
 
+    While `failing` is a status, it is the answer to everything but the question for the API's version.
     `open_blobs` is how many downloads of the layer go on: 0 once the Engine has ended every pull of it.
     """
 
@@ -32,6 +35,7 @@ class SlowRegistry:
         self.open_blobs = 0
         self.blobs_begun = 0
         self.finish = asyncio.Event()
+        self.failing: int | None = None
         layer = tar_of({"data": os.urandom(1 << 20)})
         self._layer = gzip.compress(layer, 1)
         self._config = json.dumps(
@@ -60,7 +64,7 @@ class SlowRegistry:
                 ],
             }
         ).encode()
-        app = web.Application()
+        app = web.Application(middlewares=[self._fail])
         app.router.add_get("/v2/", self._answer_version)
         app.router.add_get("/v2/slow/manifests/{reference}", self._answer_manifest)
         app.router.add_get("/v2/slow/blobs/{digest}", self._answer_blob)
@@ -78,15 +82,29 @@ class SlowRegistry:
 
     async def __aenter__(self) -> Self:
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        await web.SockSite(self._runner, self._socket).start()
         self.address = f"127.0.0.1:{self._runner.addresses[0][1]}"
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # An Engine may connect at the very end. What asyncio has accepted, but not yet made a transport of when the
+        # server closes, it forgets to close (CPython 3.11): so first no more is accepted.
+        asyncio.get_running_loop().remove_reader(self._socket)
+        for _ in range(10):
+            await asyncio.sleep(0)
         await self._runner.cleanup()
+
+    @web.middleware
+    async def _fail(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        if self.failing is None or request.path == "/v2/":
+            return await handler(request)
+        code = "TOOMANYREQUESTS" if self.failing == 429 else "UNKNOWN"
+        return web.json_response({"errors": [{"code": code, "message": "not now"}]}, status=self.failing)
 
     async def _answer_version(self, _: web.Request) -> web.Response:
         return web.json_response({})

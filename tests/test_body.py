@@ -22,7 +22,7 @@ from aiodocker_images import (
 )
 
 from .conftest import Leftovers
-from .scripted import Exchange, ScriptedDaemon
+from .scripted import MAX_HEAD, Exchange, ScriptedDaemon
 
 SIZE = 40 << 20  # more than a socket takes, and than is sent at once
 PIECE = 1 << 20
@@ -34,6 +34,15 @@ Handler = Callable[[Exchange], Awaitable[None]]
 def archive(tmp_path: Path) -> Path:
     path = tmp_path / "image.tar"
     path.write_bytes(os.urandom(PIECE) * (SIZE // PIECE - 1) + os.urandom(PIECE - 7))
+    return path
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    """More than the scripted daemon takes unasked."""
+    path = tmp_path / "large.tar"
+    path.touch()
+    os.truncate(path, 4 * MAX_HEAD + SIZE)
     return path
 
 
@@ -212,42 +221,42 @@ async def take_nothing_for_long(_: Exchange) -> None:
     await asyncio.sleep(30)
 
 
-async def test_a_daemon_that_takes_nothing_stalls_it(daemon: ScriptedDaemon, archive: Path) -> None:
+async def test_a_daemon_that_takes_nothing_stalls_it(daemon: ScriptedDaemon, large: Path) -> None:
     daemon.on("POST", "/images/load", take_nothing_for_long)
     async with ImageService(daemon.socket, idle_timeout=0.2) as images, asyncio.timeout(10):
         with pytest.raises(StreamStalledError, match="took nothing"):
-            await images.load(archive)
+            await images.load(large)
 
 
-async def test_a_daemon_that_takes_little_by_little_does_not(daemon: ScriptedDaemon, archive: Path) -> None:
+async def test_a_daemon_that_takes_little_by_little_does_not(daemon: ScriptedDaemon, large: Path) -> None:
     loads = Loads()
 
     async def slow(exchange: Exchange) -> None:
         body = hashlib.sha256()
         left = int(exchange.headers["content-length"])
         while left:
-            data = await exchange.reader.readexactly(min(left, 4 << 20))
+            data = await exchange.reader.readexactly(min(left, MAX_HEAD))
             body.update(data)
             left -= len(data)
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.3)
         exchange.body_read = True
         loads.digests.append(body.hexdigest())
         await exchange.answer(b'{"stream":"Loaded image: a:1\\n"}\n')
 
     daemon.on("POST", "/images/load", slow)
-    async with ImageService(daemon.socket, idle_timeout=0.6) as images:
-        await images.load(archive)
-    assert loads.digests == [hashlib.sha256(archive.read_bytes()).hexdigest()]
+    async with ImageService(daemon.socket, idle_timeout=1.2) as images:
+        await images.load(large)
+    assert loads.digests == [hashlib.sha256(large.read_bytes()).hexdigest()]
 
 
 async def test_a_cancelled_load_leaves_nothing(
-    daemon: ScriptedDaemon, images: ImageService, archive: Path, leftovers: Leftovers
+    daemon: ScriptedDaemon, images: ImageService, large: Path, leftovers: Leftovers
 ) -> None:
     daemon.on("POST", "/images/load", take_nothing)
     await images.ping()
     before = leftovers.now()
     for seconds in (0.0, 0.001, 0.005, 0.02, 0.1):
-        load = asyncio.create_task(images.load(archive))
+        load = asyncio.create_task(images.load(large))
         await asyncio.sleep(seconds)
         load.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -255,12 +264,12 @@ async def test_a_cancelled_load_leaves_nothing(
     await leftovers.settle(before)
 
 
-async def test_closing_the_service_ends_the_load(daemon: ScriptedDaemon, archive: Path, leftovers: Leftovers) -> None:
+async def test_closing_the_service_ends_the_load(daemon: ScriptedDaemon, large: Path, leftovers: Leftovers) -> None:
     daemon.on("POST", "/images/load", take_nothing)
     before = leftovers.now()
     async with asyncio.timeout(10):
         images = ImageService(daemon.socket)
-        load = asyncio.create_task(images.load(archive))
+        load = asyncio.create_task(images.load(large))
         await asyncio.sleep(0.1)
         await images.aclose()
         with pytest.raises(StreamInterruptedError, match="closed"):

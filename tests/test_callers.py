@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+import uvloop
 
 from aiodocker_images import ImageService
 
@@ -216,3 +217,36 @@ async def _thousand_streams(directory: Path) -> None:
             while len(daemon.connections) > 21:
                 await asyncio.sleep(0.002)
             await Leftovers().settle((before[0] + 40, before[1] + 20, *before[2:]))
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_an_upload_that_is_left_is_not_kept_for_a_daemon_that_takes_nothing(
+    short_path: Path, loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """What is buffered of it is dropped with the connection: an orderly close would wait until it is sent, for ever."""
+    taking = asyncio.Event()
+
+    async def take_nothing(exchange: Exchange) -> None:
+        taking.set()
+        await asyncio.Event().wait()
+
+    async def endless() -> AsyncGenerator[bytes, None]:
+        while True:
+            yield bytes(1 << 20)
+
+    async def main() -> None:
+        async with ScriptedDaemon(short_path / "docker.sock") as daemon, ImageService(daemon.socket) as images:
+            daemon.on("POST", "/images/load", take_nothing)
+            await images.ping()
+            before = descriptors()
+            load = asyncio.create_task(images.load(endless()))
+            await taking.wait()
+            await asyncio.sleep(0.05)
+            load.cancel()
+            await asyncio.wait({load})
+            async with asyncio.timeout(5):
+                while descriptors() > before + 1:  # the daemon has its end still open
+                    await asyncio.sleep(0.01)
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(main())

@@ -147,7 +147,7 @@ NAME = st.binary(min_size=1, max_size=120).filter(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.sets(NAME, max_size=4), NAME)
 def test_names_of_any_bytes_come_through(
     tmp_path_factory: pytest.TempPathFactory, names: set[bytes], deep: bytes

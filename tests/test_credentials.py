@@ -12,6 +12,7 @@ import pprint
 import re
 import traceback
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import rich.console
@@ -20,17 +21,28 @@ import rich.traceback
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiodocker_images.credentials import Keychain, RegistryAuth, StaticKeychain, registry_auth_header
+from aiodocker_images.credentials import (
+    Keychain,
+    ListingKeychain,
+    MultiKeychain,
+    RegistryAuth,
+    StaticKeychain,
+    auth_document,
+    registry_auth_header,
+    registry_config_header,
+    registry_name,
+)
+from aiodocker_images.dockerkeychain import DockerKeychain
 
 HUB = "https://index.docker.io/v1/"
 TEXT = st.text(st.characters(codec="utf-8"))
 
 
-def decoded(header: str) -> dict[str, str]:
+def decoded(header: str) -> dict[str, Any]:
     """Read the header as strictly as the daemon: the URL's alphabet, with padding."""
     assert re.fullmatch(r"[A-Za-z0-9_-]*={0,2}", header)
     assert len(header) % 4 == 0
-    document: dict[str, str] = json.loads(base64.urlsafe_b64decode(header))
+    document: dict[str, Any] = json.loads(base64.urlsafe_b64decode(header))
     return document
 
 
@@ -99,7 +111,13 @@ SERVERS = [
     ("[::1]:5000", "", "[::1]:5000"),
     ("registry.example", "", "registry.example"),
     ("registry.example:443", "", "registry.example:443"),
-    ("registry-1.docker.io", "", "registry-1.docker.io"),
+    ("index.docker.io", "", HUB),
+    ("registry-1.docker.io", "", HUB),
+    ("docker.io", "docker.io", HUB),
+    ("docker.io", "index.docker.io", HUB),
+    ("docker.io", "https://registry-1.docker.io/v2/", HUB),
+    ("r.example", "https://index.docker.io/v1/", HUB),
+    ("r.example", "docker.io.example", "docker.io.example"),
     ("docker.io", "https://mirror.example/v1/", "https://mirror.example/v1/"),
     ("localhost:5000", "https://other.example", "https://other.example"),
 ]
@@ -195,6 +213,44 @@ async def test_a_static_keychain_gives_what_it_was_made_of() -> None:
     assert await keychain.resolve("localhost") is None
     assert await keychain.resolve("registry.example") is None
     assert repr(keychain) == "StaticKeychain(['docker.io', 'localhost:5000'])"
+    assert await keychain.resolve_all() == {
+        "docker.io": RegistryAuth(username="hub"),
+        "localhost:5000": RegistryAuth(username="local"),
+    }
+
+
+@pytest.mark.parametrize("name", ["docker.io", "index.docker.io", "registry-1.docker.io", HUB, "https://docker.io"])
+async def test_a_static_keychain_knows_a_registry_by_all_its_names(name: str) -> None:
+    auth = RegistryAuth(username="hub")
+    assert await StaticKeychain({name: auth}).resolve("docker.io") == auth
+    assert await StaticKeychain({name: auth}).resolve_all() == {"docker.io": auth}
+    assert await StaticKeychain({"docker.io": auth}).resolve(name) == auth
+    exact = RegistryAuth(username="exact")
+    both = StaticKeychain({"http://r.example:5000/v2/": auth, "r.example:5000": exact, "https://r.example:5000": auth})
+    assert await both.resolve("r.example:5000") == exact
+    assert await both.resolve("r.example") is None
+
+
+def test_the_header_for_builds_has_each_registry_once_under_the_name_that_the_daemon_looks_for() -> None:
+    me, other = RegistryAuth(username="me", password="ÿÿÿ~~~???"), RegistryAuth(registry_token="rt")
+    header = registry_config_header({"index.docker.io": other, HUB: me, "https://r.example:5000/v1/": other})
+    assert decoded(header) == {
+        HUB: {"username": "me", "password": "ÿÿÿ~~~???", "serveraddress": HUB},
+        "r.example:5000": {"registrytoken": "rt", "serveraddress": "r.example:5000"},
+    }
+
+
+AUTHS = st.builds(RegistryAuth, username=TEXT, password=TEXT, identity_token=TEXT, registry_token=TEXT)
+
+
+@given(st.dictionaries(TEXT, AUTHS))
+def test_whatever_the_registries_are_called_the_daemon_reads_their_credentials(given: dict[str, RegistryAuth]) -> None:
+    document = decoded(registry_config_header(given))
+    assert {registry_name(name) for name in document} == {registry_name(name) for name in given}
+    for name, auth in given.items():
+        if sum(registry_name(each) == registry_name(name) for each in given) == 1:
+            registry = registry_name(name)
+            assert document[HUB if registry == "docker.io" else registry] == auth_document(auth, registry)
 
 
 def test_a_keychain_is_whatever_can_resolve() -> None:
@@ -203,5 +259,8 @@ def test_a_keychain_is_whatever_can_resolve() -> None:
             return RegistryAuth(username=registry)
 
     assert isinstance(Mine(), Keychain)
-    assert isinstance(StaticKeychain({}), Keychain)
+    assert not isinstance(Mine(), ListingKeychain)
     assert not isinstance({}, Keychain)
+    for ours in (StaticKeychain({}), MultiKeychain(), DockerKeychain()):
+        assert isinstance(ours, Keychain)
+        assert isinstance(ours, ListingKeychain)

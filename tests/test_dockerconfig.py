@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 import traceback
@@ -54,6 +55,24 @@ def test_what_is_no_configuration_is_an_error_that_names_the_file(
     assert str(caught.value).startswith(f"{path} {reason}")
     assert len(str(caught.value)) < 400 + len(str(path))
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM], ids=["EACCES", "EPERM"])
+def test_a_file_of_another_user_is_an_error_unless_it_is_read_only_if_permitted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
+) -> None:
+    """A service often has the HOME of another user."""
+
+    def forbid(path: Path, _: int) -> int:
+        raise OSError(number, os.strerror(number), str(path))
+
+    path = tmp_path / "config.json"
+    monkeypatch.setattr(os, "open", forbid)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_config(path)
+    assert caplog.messages == []
+    assert read_config(path, if_permitted=True) is None
+    assert caplog.messages == [f"{path} cannot be read, and is left out: {os.strerror(number)}"]
 
 
 def test_a_path_that_is_none_is_an_error() -> None:

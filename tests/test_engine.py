@@ -39,6 +39,7 @@ from aiodocker_images import (
 
 from .conftest import Leftovers, by_engine, engine_is
 from .slow_registry import SlowRegistry
+from .small_engine import SmallEngine
 from .tars import root_file_system
 from .ways_out import WAYS_OUT, WayOut
 
@@ -459,15 +460,6 @@ async def test_an_engine_with_a_full_disk_says_so(small_engine: engines.Engine) 
         with pytest.raises(NoSpaceError):
             await images.import_image(root_file_system(96 << 20), repository="too-large:1")
         assert await images.list(all=True) == []
-
-
-class SmallEngine(engines.Engine):
-    """An Engine whose data are on a file system of 64 MiB."""
-
-    def _launch(self) -> None:
-        self.data_root.mkdir()
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", self.data_root], check=True)
-        super()._launch()
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from aiodocker_images.errors import (
     APIError,
     ArchiveFileError,
     ConflictError,
+    CredentialHelperError,
     DockerError,
     ForbiddenError,
     InvalidParameterError,
@@ -35,7 +36,7 @@ DEFINED: dict[str, type[DockerError]] = {
     for name, cls in vars(errors).items()
     if inspect.isclass(cls) and issubclass(cls, DockerError) and cls.__module__ == errors.__name__
 }
-PLAIN = [cls for cls in DEFINED.values() if cls is not UnsupportedAPIVersionError]
+PLAIN = [cls for cls in DEFINED.values() if cls not in (UnsupportedAPIVersionError, CredentialHelperError)]
 ANSWERS = [cls for cls in PLAIN if issubclass(cls, APIError)]
 
 _DRAWN = re.compile(r"(?P<indent>[ │├└─]*)(?P<name>[A-Z]\w+Error)(?:\((?P<foreign>\w+)\))?(?:\s|$)")
@@ -101,6 +102,7 @@ SPOKEN = [
         ArchiveFileError.of(OSError(errno.ENOENT, "No such file or directory", "/x.tar"), "cannot read '/x.tar'"),
         "cannot read '/x.tar': No such file or directory",
     ),
+    (CredentialHelperError("docker-credential-x failed", helper="docker-credential-x"), "docker-credential-x failed"),
     (ArchiveFileError.of(OSError("odd"), "cannot read '/x.tar'"), "cannot read '/x.tar': odd"),
 ]
 
@@ -128,6 +130,8 @@ def _one_of(cls: type[DockerError]) -> DockerError:
         error: DockerError = UnsupportedAPIVersionError("a thing", required="1.46", actual="1.41", operation="push a:1")
     elif issubclass(cls, APIError):
         error = cls("no", status=418, method="GET", path="/x", operation="inspect a:1", endpoint="unix:///d.sock")
+    elif cls is CredentialHelperError:
+        error = CredentialHelperError("it failed", helper="docker-credential-x", exit_status=3, operation="pull a:1")
     elif cls is ArchiveFileError:
         error = ArchiveFileError.of(OSError(errno.ENOSPC, "No space left on device", "/x.tar"), "cannot write")
     else:
@@ -213,6 +217,10 @@ MESSAGES: list[tuple[str, type[APIError]]] = [
     ("An image does not exist locally with the tag: 127.0.0.1:5000/nope", NotFoundError),
     ("tag does not exist: 127.0.0.1:5000/nope:1", NotFoundError),
     ("blob unknown: blob unknown to registry", NotFoundError),
+    (
+        f"error from registry: provided digest did not match uploaded content\nblob unknown to registry - {DIGEST}",
+        ServerError,
+    ),
     ("denied: permission_denied: write_package", ForbiddenError),
     ("denied: denied", ForbiddenError),
     ("denied: access forbidden", ForbiddenError),

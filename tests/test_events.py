@@ -289,7 +289,7 @@ async def collect(story: Sequence[Document], journal: Journal, first: int) -> li
 
 
 @pytest.mark.parametrize("look_back", [moby, podman], ids=["moby", "podman"])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     cuts=st.lists(st.integers(0, 2500), max_size=8),
     skipped=st.integers(0, len(STORY) - 1),

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aiodocker_images._jsonstream import MAX_FRAME, MAX_SILENCE, FrameDecoder
@@ -343,14 +343,12 @@ def pieces(draw: st.DrawFn, data: bytes) -> list[bytes]:
     return [data[start:end] for start, end in zip([0, *cuts], [*cuts, len(data)], strict=True)]
 
 
-@settings(deadline=None)
 @given(streams(), st.data())
 def test_any_split_of_a_good_stream_gives_its_frames(stream: tuple[list[Frame], bytes], data: st.DataObject) -> None:
     frames, raw = stream
     assert read(data.draw(pieces(raw))) == (frames, None)
 
 
-@settings(deadline=None)
 @given(streams(), NOISE | st.binary(max_size=20), st.data())
 def test_any_split_of_any_stream_gives_the_same_frames_and_then_the_same_error(
     stream: tuple[list[Frame], bytes], noise: bytes, data: st.DataObject
@@ -365,7 +363,6 @@ def test_any_split_of_any_stream_gives_the_same_frames_and_then_the_same_error(
     assert read(data.draw(pieces(raw)), max_frame=limit) == expected
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=100))
 @example(b'{"id":"\\')
 def test_no_bytes_raise_anything_but_our_errors(data: bytes) -> None:

@@ -22,7 +22,7 @@ from typing import Any, Final, cast
 from urllib.parse import unquote
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aiodocker_images import APIError, DockerError, EncodeError, ImageService, Platform, RegistryAuth, Ulimit
@@ -482,7 +482,6 @@ def assert_only_its_own(endpoint: Endpoint, planned: Planned, exchange: Exchange
 
 
 @pytest.mark.parametrize("name", ENDPOINTS)
-@settings(deadline=None)
 @given(data=st.data())
 def test_a_call_is_refused_or_reaches_its_own_endpoint_alone(wire: Wire, name: str, data: st.DataObject) -> None:
     endpoint = ENDPOINTS[name]
@@ -506,7 +505,6 @@ def test_every_public_method_has_its_endpoint_here() -> None:
     assert public == set(ENDPOINTS) | sends_nothing | outside_of_versions
 
 
-@settings(deadline=None)
 @given(method=TEXTS | st.sampled_from(["GET", "get", "CONNECT", "BREW", "GET /x HTTP/1.1"]))
 def test_a_method_that_is_given_is_one_word_of_letters(wire: Wire, method: str) -> None:
     error, requests = wire.send(called("request", method, "/info"))
@@ -519,7 +517,6 @@ def test_a_method_that_is_given_is_one_word_of_letters(wire: Wire, method: str) 
         assert type(error) is ValueError
 
 
-@settings(deadline=None)
 @given(path=TEXTS)
 def test_a_text_as_a_source_is_a_path_and_never_a_body(wire: Wire, path: str) -> None:
     """There is no such file, and nothing is sent."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -18,10 +21,36 @@ def imported(code: str) -> set[str]:
     return set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
 
 
-@pytest.mark.parametrize("name", [*aiodocker_images.__all__, "errors", "service"])
-def test_every_public_name_is_there(name: str) -> None:
-    assert getattr(aiodocker_images, name) is not None
-    assert name in dir(aiodocker_images) or name in {"errors", "service"}
+def homes() -> dict[str, str]:
+    """Return the names that the package declares, with the modules that it declares them to be from."""
+    tree = ast.parse(Path(aiodocker_images.__file__).read_text())
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level == 1]
+    return {alias.name: f"aiodocker_images.{node.module}" for node in imports for alias in node.names}
+
+
+def test_all_that_is_declared_is_public_and_nothing_else() -> None:
+    assert sorted(homes()) == sorted(aiodocker_images.__all__)
+    assert set(aiodocker_images.__all__) <= set(dir(aiodocker_images))
+
+
+@pytest.mark.parametrize(("name", "home"), homes().items(), ids=homes())
+def test_a_public_name_is_what_it_is_declared_to_be(name: str, home: str) -> None:
+    """Looked for anew, as at its first use."""
+    if name in vars(aiodocker_images) and name != "__version__":
+        delattr(aiodocker_images, name)
+    assert getattr(aiodocker_images, name) is getattr(importlib.import_module(home), name)
+
+
+def test_a_module_of_public_names_is_there_without_its_import() -> None:
+    imported("import aiodocker_images; assert aiodocker_images.errors.DockerError; aiodocker_images.service")
+
+
+@pytest.mark.parametrize(
+    "before",
+    ["", "from aiodocker_images import MirrorJob", "import aiodocker_images.mirror", "import aiodocker_images.cli"],
+)
+def test_mirror_is_the_function_whatever_was_imported_before(before: str) -> None:
+    imported(f"{before}\nfrom aiodocker_images import mirror\nassert not hasattr(mirror, '__path__')\nmirror.__code__")
 
 
 def test_another_name_is_not() -> None:

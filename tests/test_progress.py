@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 from rich.progress import Progress, TaskID
@@ -636,7 +636,6 @@ FRAMES = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(FRAMES, max_size=60), st.booleans())
 def test_whatever_comes_the_whole_never_goes_back_and_is_done_only_after_finish(
     frames: list[ProgressFrame],
@@ -659,7 +658,6 @@ def test_whatever_comes_the_whole_never_goes_back_and_is_done_only_after_finish(
             assert tracker.fraction == 1
 
 
-@settings(deadline=None)
 @given(st.lists(FRAMES, max_size=60))
 def test_whatever_comes_the_numbers_make_sense(frames: Iterable[ProgressFrame]) -> None:
     tracker = ProgressTracker()
@@ -690,7 +688,6 @@ class Recounted(ProgressTracker):
         return anew.sums()
 
 
-@settings(deadline=None)
 @given(st.lists(FRAMES, max_size=60))
 def test_the_running_sums_are_exactly_those_of_the_layers(frames: list[ProgressFrame]) -> None:
     """They are kept by differences, so that a frame costs the same with three layers and with three thousand."""

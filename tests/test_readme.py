@@ -64,11 +64,12 @@ def test_every_python_block_runs_as_printed(engine_host: str, hub_host: str, reg
         assert run.returncode == 0, f"{block}\n{run.stderr}"
         assert run.stderr == ""
         printed.append(run.stdout)
-    pull, push, save, load, stream, relay, build, events, endpoint, error = printed
+    pull, push, save, load, credentials, stream, relay, build, events, endpoint, error = printed
     assert pull == f"{digest} is new\n"
     assert str(digest) in push
     assert "sha256:" in save
     assert load == "('alpine:3.20',) ()\n"
+    assert credentials == "RegistryAuth(username='robot', password=***)\n"
     assert re.search(r"^[0-9a-f]{12} Pull complete 1\.0$", stream, re.MULTILINE)
     assert relay == "('alpine:3.20',)\n"
     assert re.search(r"^Step 1/2 : FROM alpine:3\.20\n(.*\n)*built sha256:[0-9a-f]{64}\n\Z", build)

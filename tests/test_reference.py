@@ -12,7 +12,7 @@ from enum import Enum
 from typing import NamedTuple
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aiodocker_images.errors import DockerError, InvalidReferenceError
@@ -739,7 +739,6 @@ def test_a_hostile_text_of_100_000_characters_is_refused_at_once(text: str) -> N
     assert len(str(caught.value)) < 400
 
 
-@settings(deadline=None)
 @given(reference_texts())
 def test_whatever_the_grammar_generates_is_a_name(text: str) -> None:
     reference = Reference.parse(text)
@@ -747,7 +746,6 @@ def test_whatever_the_grammar_generates_is_a_name(text: str) -> None:
     assert Reference.parse(reference.familiar) == reference
 
 
-@settings(deadline=None)
 @given(nasty_texts)
 @example("docker.io/localhost/app")
 @example(f"docker.io/{HEX64}")
@@ -760,7 +758,6 @@ def test_printing_and_parsing_are_inverse_for_whatever_is_taken(text: str) -> No
         assert Reference.parse(reference.familiar_name) == reference.name_only()
 
 
-@settings(deadline=None)
 @given(nasty_texts)
 @example("../containers")
 @example("a/../../containers/x?force=1")
@@ -783,7 +780,6 @@ def test_no_text_gets_out_of_the_path_that_it_is_put_into(text: str) -> None:
         assert not {"", ".", ".."} & set(safe.split("/"))
 
 
-@settings(deadline=None)
 @given(reference_texts())
 def test_the_engine_is_told_the_same_name(text: str) -> None:
     """A name gets the default tag and is otherwise not changed on its way; a hex word stays as it is."""
@@ -794,7 +790,6 @@ def test_the_engine_is_told_the_same_name(text: str) -> None:
         assert Reference.parse(sent) == Reference.parse(text).with_default_tag()
 
 
-@settings(deadline=None)
 @given(reference_texts())
 def test_a_reference_is_never_taken_for_an_id(text: str) -> None:
     sent = name_or_id(Reference.parse(text))
@@ -802,7 +797,6 @@ def test_a_reference_is_never_taken_for_an_id(text: str) -> None:
     assert Reference.parse(sent) == Reference.parse(text).with_default_tag()
 
 
-@settings(deadline=None)
 @given(st.text("0123456789abcdef", min_size=1, max_size=64), st.sampled_from(["", "sha256:"]))
 def test_every_beginning_of_an_id_passes(digits: str, prefix: str) -> None:
     assert name_or_id(prefix + digits) == prefix + digits

@@ -1,0 +1,162 @@
+"""The command that builds: build."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+import typer
+
+from aiodocker_images import APIError, BuildResult, ImageService, ProgressFrame
+
+from .contexts import read_context
+from .jobs import Job, PlainReport, frame_document
+from .options import JSONFrames, OnePlatform, Quiet
+from .session import session_of, usage
+from .terminal import archive_input, clean, coloured, note, say, visible
+from .units import bytes_of
+
+__all__ = ["build"]
+
+_REMOTE = ("http://", "https://", "git://", "git@", "github.com/")
+
+
+def build(
+    context: typer.Context,
+    source: Annotated[
+        str,
+        typer.Argument(metavar="PATH|URL|-", help="What the Dockerfile may copy; `-`: a tar, or a Dockerfile."),
+    ],
+    *,
+    tags: Annotated[
+        list[str],
+        typer.Option("--tag", "-t", metavar="NAME[:TAG]", help="A name; may be repeated.", default_factory=list),
+    ],
+    dockerfile: Annotated[
+        str | None, typer.Option("--file", "-f", metavar="FILE", help="PATH/Dockerfile by default.")
+    ] = None,
+    build_args: Annotated[
+        list[str],
+        typer.Option(
+            "--build-arg",
+            metavar="NAME[=VALUE]",
+            help="Of an ARG; without a value, that of the environment.",
+            default_factory=list,
+        ),
+    ],
+    labels: Annotated[
+        list[str], typer.Option("--label", metavar="NAME=VALUE", help="Added to the image.", default_factory=list)
+    ],
+    target: Annotated[str | None, typer.Option("--target", metavar="STAGE", help="The stage to end with.")] = None,
+    platform: OnePlatform = None,
+    pull: Annotated[bool, typer.Option("--pull", help="Look for newer base images.")] = False,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Run every step again.")] = False,
+    cache_from: Annotated[
+        list[str],
+        typer.Option(
+            "--cache-from", metavar="IMAGE", help="Take steps from it; may be repeated.", default_factory=list
+        ),
+    ],
+    network: Annotated[
+        str | None, typer.Option("--network", metavar="MODE", help="Of RUN: none, host, a network.")
+    ] = None,
+    hosts: Annotated[
+        list[str],
+        typer.Option("--add-host", metavar="NAME:ADDRESS", help="For RUN; may be repeated.", default_factory=list),
+    ],
+    shm_size: Annotated[str | None, typer.Option("--shm-size", metavar="SIZE", help="Of /dev/shm: 64m.")] = None,
+    memory: Annotated[str | None, typer.Option("--memory", "-m", metavar="SIZE", help="At most, for RUN.")] = None,
+    remove: Annotated[bool, typer.Option("--rm/--no-rm", help="Remove the containers of its steps.")] = True,
+    force_rm: Annotated[bool, typer.Option("--force-rm", help="And those of a failed build.")] = False,
+    squash: Annotated[bool, typer.Option("--squash", help="Make one layer of its own (experimental Engines).")] = False,
+    builder: Annotated[
+        Literal["classic", "buildkit"], typer.Option("--builder", help="The Engine's first builder, or BuildKit.")
+    ] = "classic",
+    id_file: Annotated[str | None, typer.Option("--iidfile", metavar="FILE", help="Write the id to it.")] = None,
+    quiet: Quiet = False,
+    as_json: JSONFrames = False,
+) -> None:
+    """Build an image of a directory, an archive on standard input, or a URL that the Engine fetches."""
+    session = session_of(context)
+    given: str | Path | Iterable[bytes] = read_context(archive_input()) if source == "-" else source
+    inside = dockerfile
+    if dockerfile is not None and source != "-" and not source.startswith(_REMOTE):
+        inside, given = _inside(Path(source), dockerfile), Path(source)
+    steps = PlainReport(several=False)
+    job = Job(tags[0] if tags else clean(source), "Building")
+
+    def on_frame(frame: ProgressFrame) -> None:
+        if as_json:
+            say(f"{msgspec.json.encode(frame_document(frame)).decode()}\n")
+        elif not quiet and frame.stream:
+            say(coloured(frame.stream))
+        elif not quiet:
+            steps.frame(job, frame)  # of a base image that is pulled
+
+    async def built(service: ImageService) -> BuildResult:
+        with usage():
+            return await service.build(
+                given,
+                dockerfile=inside,
+                tags=tags,
+                build_args=dict(_build_arg(each) for each in build_args),
+                labels=dict(_label(each) for each in labels),
+                target=target,
+                platform=platform,
+                pull=pull,
+                no_cache=no_cache,
+                cache_from=cache_from,
+                network_mode=network,
+                extra_hosts=hosts,
+                shm_size=None if shm_size is None else bytes_of(shm_size),
+                memory=None if memory is None else bytes_of(memory),
+                remove_intermediate=remove,
+                force_remove=force_rm,
+                squash=squash,
+                builder=builder,
+                quiet=quiet,
+                on_frame=on_frame,
+            )
+
+    try:
+        result = session.run(built)
+    except APIError as error:
+        if quiet:
+            # What the failed step said, which nobody has seen yet.
+            for line in error.message.splitlines()[1:]:
+                note(visible(line))
+        raise
+    if id_file is not None and result.id is not None:
+        Path(id_file).write_text(result.id, encoding="ascii")
+    if as_json:
+        say(f"{msgspec.json.encode({'result': result}).decode()}\n")
+    elif quiet and result.id is not None:
+        say(f"{result.id}\n")
+    elif builder == "buildkit" and result.id is not None:
+        say(f"{result.id}\n")  # the classic builder has said it: Successfully built
+
+
+def _inside(context: Path, dockerfile: str) -> str:
+    """Return the path of a Dockerfile in the context; it is given from here, as to the docker CLI, or from there."""
+    if dockerfile == "-":
+        raise typer.BadParameter("a Dockerfile on standard input is not for here: put it into a file")
+    here = Path(dockerfile).absolute()
+    if not here.exists() and (context / dockerfile).exists():
+        here = (context / dockerfile).absolute()
+    try:
+        return here.resolve().relative_to(context.resolve()).as_posix()
+    except ValueError:
+        raise typer.BadParameter(f"the Dockerfile {dockerfile[:200]!r} is not in {str(context)[:200]!r}") from None
+
+
+def _build_arg(given: str) -> tuple[str, str | None]:
+    name, equals, value = given.partition("=")
+    return (name, value) if equals else (name, os.environ.get(name))
+
+
+def _label(given: str) -> tuple[str, str]:
+    name, _, value = given.partition("=")
+    return name, value

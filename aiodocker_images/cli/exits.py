@@ -1,0 +1,86 @@
+"""How the program ends: the exit statuses, and the signals."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Final, NoReturn, TypeVar
+
+__all__ = ["DONE", "FAILED", "SOME_FAILED", "STATUSES", "USAGE", "Stopped", "end_by", "run"]
+
+T = TypeVar("T")
+
+DONE: Final = 0
+FAILED: Final = 1
+USAGE: Final = 2
+SOME_FAILED: Final = 3
+
+STATUSES: Final = """\
+Exit status: 0 done; 1 failed; 2 the command line makes no sense, and nothing was done; 3 some of several images
+failed, the others are done; 130 ended by Ctrl-C, 143 by SIGTERM, 129 by a hang-up, 141 because nobody reads the output
+any more.\
+"""
+
+_STOPS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_SHOW_CURSOR: Final = b"\r\n\x1b[?25h"
+
+
+class Stopped(Exception):  # noqa: N818 - no error: somebody wanted it
+    """A signal ended the work, and all of it is cleaned up."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+def run(work: Callable[[], Awaitable[T]]) -> T:
+    """Run a coroutine function to its end. A signal cancels it: raises `Stopped` when it has cleaned up.
+
+    A second one does not wait for that.
+    """
+    received: list[int] = []
+
+    async def main() -> T:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a coroutine that runs has a task")
+
+        def stop(number: int) -> None:
+            if received:
+                _leave(number)
+            received.append(number)
+            task.cancel()
+
+        for number in _STOPS if threading.current_thread() is threading.main_thread() else ():
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup and `&` of a script want it
+                loop.add_signal_handler(number, stop, number)
+        return await work()
+
+    try:
+        return asyncio.run(main())
+    except (Exception, asyncio.CancelledError):
+        # Whatever failed while it was cleaned up, failed for that: a hang-up takes the terminal away, too.
+        if received:
+            raise Stopped(received[0]) from None
+        raise
+
+
+def end_by(number: int) -> NoReturn:
+    """End this process by a signal: whoever waits for it sees the truth, and a shell ends its loop, too."""
+    with contextlib.suppress(ValueError):  # not in the main thread
+        signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
+        os.kill(os.getpid(), number)
+    raise SystemExit(128 + number)
+
+
+def _leave(number: int) -> NoReturn:
+    """Leave without cleaning up, but for the terminal: the first signal's work takes too long for somebody."""
+    with contextlib.suppress(OSError):
+        if os.isatty(2):
+            os.write(2, _SHOW_CURSOR)
+    os._exit(128 + number)

@@ -1,0 +1,271 @@
+"""Several images at once: each is a job, and a report tells how they go on."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, Protocol, TypeAlias, cast
+
+import msgspec
+
+from aiodocker_images import DockerError, ProgressFrame, ProgressTracker
+
+from . import failures
+from .terminal import clean, is_terminal, moves_cursor, note, say
+
+__all__ = ["JSONReport", "Job", "PlainReport", "Report", "Result", "Speed", "frame_document", "report_for", "run_jobs"]
+
+State: TypeAlias = Literal["waiting", "running", "done", "failed"]
+
+WINDOW: Final = 8.0
+"""Seconds that the speed is measured over."""
+
+# What these frames say comes again in the result.
+_RESULT: Final = re.compile(r"(?:Digest|Status|Loaded image(?: ID)?): .*|.*: digest: sha256:.*|sha256:[0-9a-f]{64}")
+
+
+@dataclass(slots=True)
+class Job:
+    """One image, or archive, that is on its way: by its name, with all that a display needs."""
+
+    name: str
+    verb: str
+    tracker: ProgressTracker = field(default_factory=ProgressTracker)
+    state: State = "waiting"
+    summary: str = ""
+    """How it ended, in a few words."""
+    moved: int = 0
+    """Bytes, where no frames tell: of an archive that is written."""
+    phases: int = 1
+    """How many operations it takes one after the other: a mirrored image is pulled, then pushed."""
+    begun: float = 0.0
+    ended: float = 0.0
+    _phase: int = 0
+    _before: int = 0
+
+    @property
+    def bytes_done(self) -> int:
+        """Bytes moved so far."""
+        return self.moved or self._before + self.tracker.downloaded
+
+    @property
+    def bytes_total(self) -> int:
+        """Bytes to move, as far as they are known."""
+        return self.moved or self._before + self.tracker.total
+
+    @property
+    def fraction(self) -> float | None:
+        """How much is done, 0 to 1; None if unknown."""
+        if self.state == "done":
+            return 1.0
+        fraction = self.tracker.fraction
+        return fraction if self.phases == 1 else (self._phase + (fraction or 0.0)) / self.phases
+
+    def next_phase(self, verb: str) -> None:
+        """Begin the next operation: what was moved stays, layers begin anew."""
+        self._before += self.tracker.downloaded
+        self._phase = min(self._phase + 1, self.phases - 1)
+        self.verb, self.tracker = verb, ProgressTracker()
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """What a job came to: the lines that scripts read, with `-q` and without, a few words for the display, the data."""
+
+    lines: tuple[str, ...] = ()
+    quiet_lines: tuple[str, ...] = ()
+    summary: str = ""
+    data: Any = None
+
+
+class Speed:
+    """How fast something goes on: bytes each second, and when it will be done, of the last seconds."""
+
+    def __init__(self) -> None:
+        self._samples: deque[tuple[float, int, float]] = deque()
+
+    def sample(self, now: float, moved: int, fraction: float) -> None:
+        """Note how far it is."""
+        if self._samples and moved < self._samples[-1][1]:
+            self._samples.clear()  # a layer starts again
+        self._samples.append((now, moved, fraction))
+        while now - self._samples[0][0] > WINDOW:
+            self._samples.popleft()
+
+    @property
+    def bytes_per_second(self) -> float | None:
+        """The speed; None as long as it is unknown."""
+        seconds, moved, _ = self._change()
+        return moved / seconds if seconds > 0.2 and moved > 0 else None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """How long it will take yet; None as long as that is unknown."""
+        seconds, _, progress = self._change()
+        return (1 - self._samples[-1][2]) * seconds / progress if seconds > 1 and progress > 0 else None
+
+    def _change(self) -> tuple[float, int, float]:
+        if not self._samples:
+            return 0.0, 0, 0.0
+        (then, moved, fraction), (now, more, further) = self._samples[0], self._samples[-1]
+        return now - then, more - moved, further - fraction
+
+
+class Report(Protocol):
+    """Tells how jobs go on."""
+
+    async def run(self, work: Awaitable[None]) -> None:
+        """Wait for the work, and tell meanwhile."""
+        ...
+
+    def frame(self, job: Job, frame: ProgressFrame, /) -> None:
+        """Tell what the Engine says of a job, after its tracker knows."""
+        ...
+
+    def ended(self, job: Job, result: Result | DockerError, /) -> None:
+        """Tell how a job ended."""
+        ...
+
+
+class QuietReport:
+    """Tells nothing but the lines that `-q` is for."""
+
+    async def run(self, work: Awaitable[None]) -> None:
+        """Wait for the work."""
+        await work
+
+    def frame(self, _job: Job, _frame: ProgressFrame, /) -> None:
+        """Tell nothing."""
+
+    def ended(self, _job: Job, result: Result | DockerError, /) -> None:
+        """Tell what there is to know."""
+        if isinstance(result, Result):
+            _say_lines(result.quiet_lines)
+
+
+class PlainReport(QuietReport):
+    """Tells by lines: what changes, to standard error, and what comes of it, to standard output.
+
+    Each layer's steps are told once, without numbers: a log shall not grow with the size of an image.
+    """
+
+    def __init__(self, *, several: bool) -> None:
+        self._several = several
+        self._told: dict[tuple[str, str], str] = {}
+
+    def frame(self, job: Job, frame: ProgressFrame, /) -> None:
+        """Tell what changed."""
+        text = clean(frame.status or frame.stream or "")
+        layer, step = frame.id or "", text.partition(" in ")[0]  # Retrying in 5 seconds, in 4 …
+        if not text or _RESULT.fullmatch(text) or self._told.get((job.name, layer)) == step:
+            return
+        self._told[job.name, layer] = step
+        head = f"{job.name}: " if self._several else ""
+        note(f"{head}{clean(layer)}: {text}" if layer else f"{head}{text}")
+
+    def ended(self, _job: Job, result: Result | DockerError, /) -> None:
+        """Tell what came of it."""
+        if isinstance(result, Result):
+            _say_lines(result.lines)
+
+
+class JSONReport(QuietReport):
+    """Tells each frame, and then the result or the error, as a line of JSON on standard output."""
+
+    def frame(self, job: Job, frame: ProgressFrame, /) -> None:
+        """Tell the frame as the Engine sent it, with the image that it is about."""
+        _say_json({"image": job.name, **frame_document(frame)})
+
+    def ended(self, job: Job, result: Result | DockerError, /) -> None:
+        """Tell the result."""
+        if isinstance(result, Result):
+            _say_json({"image": job.name, "result": result.data})
+        else:
+            kind = type(result).__name__
+            _say_json({"image": job.name, "failed": {"error": kind, "message": failures.headline(result)}})
+
+
+def frame_document(frame: ProgressFrame) -> dict[str, object]:
+    """Return a frame as it was on the wire: without what it does not say."""
+    return cast("dict[str, object]", _without_none(msgspec.to_builtins(frame)))
+
+
+def report_for(jobs: Sequence[Job], *, quiet: bool, as_json: bool) -> Report:
+    """Choose how to tell: for programs, not at all, on a terminal that can be drawn on, or by lines."""
+    if as_json:
+        return JSONReport()
+    if quiet:
+        return QuietReport()
+    if moves_cursor():
+        # rich is worth its time only here.
+        from .display import LiveReport  # noqa: PLC0415
+
+        return LiveReport(jobs, lines=len(jobs) == 1 or not is_terminal(sys.stdout))
+    return PlainReport(several=len(jobs) > 1)
+
+
+async def run_jobs(
+    jobs: Sequence[Job],
+    work: Callable[[Job, Callable[[ProgressFrame], None]], Awaitable[Result]],
+    report: Report,
+    *,
+    concurrency: int,
+) -> list[DockerError | None]:
+    """Run jobs, so many at once, and return how each failed, None if it did not. None harms another."""
+    gate = asyncio.Semaphore(concurrency)
+
+    async def one(job: Job) -> DockerError | None:
+        def on_frame(frame: ProgressFrame) -> None:
+            job.tracker.update(frame)
+            report.frame(job, frame)
+
+        async with gate:
+            job.state, job.begun = "running", time.monotonic()
+            try:
+                result: Result | DockerError = await work(job, on_frame)
+            except DockerError as error:
+                result = error
+            job.ended = time.monotonic()
+            if isinstance(result, Result):
+                job.tracker.finish()
+                job.state, job.summary = "done", result.summary
+            else:
+                job.state, job.summary = "failed", clean(result.message.partition("\n")[0])
+            report.ended(job, result)
+            return result if isinstance(result, DockerError) else None
+
+    tasks = [asyncio.create_task(one(job)) for job in jobs]
+    gathered = asyncio.gather(*tasks)
+    try:
+        await report.run(_done(gathered))
+        return gathered.result()
+    finally:
+        # One that fails otherwise, as when nobody reads the output any more, ends all.
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _done(work: Awaitable[object]) -> None:
+    await work
+
+
+def _say_lines(lines: Iterable[str]) -> None:
+    text = "".join(f"{line}\n" for line in lines)
+    if text:
+        say(text)
+
+
+def _say_json(document: object) -> None:
+    say(f"{msgspec.json.encode(document).decode()}\n")
+
+
+def _without_none(value: object) -> object:
+    if isinstance(value, dict):
+        items = cast("dict[str, object]", value)
+        return {name: _without_none(each) for name, each in items.items() if each is not None}
+    return value

@@ -1,0 +1,129 @@
+"""The deep runs of `make torture`: python3 -m tests.torture PART --seconds N --seed N.
+
+PART is `scripted`, for what needs no Engine, or `engine`, with a private one. It prints its seed first and a table of
+the faults injected last, and ends with status 1 and the command that shows a failure again if there was one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import engines
+
+from . import heavy
+from .faultproxy import KINDS, Fault
+from .matrix import run_matrix
+from .replay import recording
+from .sweep import OPERATIONS, sweep
+from .tally import INJECTED, table
+
+BATCH: Final = 2000
+ARCHIVE: Final = 20 << 30
+CALLS: Final = 10_000
+MEMORY: Final = 64 << 20
+"""Bytes of memory that an archive of any size, or any number of calls, may take."""
+
+
+def say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+async def scripted(seed: int, seconds: float) -> list[str]:
+    """Cut every recording at every byte, then the heavy loads, then other faults at random until the time is over."""
+    until = time.monotonic() + seconds
+    source = random.Random(seed)
+    complaints: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="adi-", dir="/tmp") as name:
+        for engine in engines.ENGINES:
+            for operation in OPERATIONS:
+                wire = recording(engine, operation)
+                cuts = (Fault(kind="cut", direction="answer", offset=offset) for offset in range(len(wire)))
+                complaints += await sweep(engine, operation, wire, cuts, Path(name))
+        say(f"every recording was cut at each of its bytes: {INJECTED.total()} cuts")
+        complaints += await _heavy(Path(name), max(10, (until - time.monotonic()) / 4))
+        round_number = 0
+        while time.monotonic() < until:
+            round_number += 1
+            engine, operation = source.choice(list(engines.ENGINES)), source.choice(OPERATIONS)
+            wire = recording(engine, operation)
+            complaints += await sweep(engine, operation, wire, _faults(source, len(wire)), Path(name), workers=32)
+    return complaints
+
+
+def _faults(source: random.Random, size: int) -> Iterator[Fault]:
+    for _ in range(BATCH):
+        yield Fault.random(source, source.choice(KINDS), "answer", size)
+
+
+async def _heavy(directory: Path, seconds: float) -> list[str]:
+    complaints: list[str] = []
+    grown = await heavy.calls(directory, CALLS)
+    say(f"{CALLS} calls: {grown.memory} bytes of memory and {grown.descriptors} descriptors more after them")
+    if grown.memory > MEMORY or grown.descriptors > 0:
+        complaints.append(f"{CALLS} calls left {grown}")
+    (directory / "docker.sock").unlink()
+    peaks = await heavy.archive(directory, ARCHIVE)
+    say(f"a save and a load of {ARCHIVE >> 30} GiB took at most {peaks} bytes of memory")
+    if max(peaks.values()) > MEMORY:
+        complaints.append(f"{ARCHIVE >> 30} GiB took {peaks}")
+    (directory / "docker.sock").unlink()
+    cost = await heavy.slow_reader(directory, seconds)
+    say(f"a reader that was slow for {seconds:.0f} s: {cost['sent']} bytes came, {cost['memory']} of memory")
+    if max(cost.values()) > MEMORY:
+        complaints.append(f"a slow reader cost {cost}")
+    (directory / "docker.sock").unlink()
+    return complaints
+
+
+async def on_engine(seed: int, seconds: float) -> list[str]:
+    """Run the matrix of operations and faults again and again until the time is over."""
+    until = time.monotonic() + seconds
+    source = random.Random(seed)
+    complaints: list[str] = []
+    while time.monotonic() < until:
+        with tempfile.TemporaryDirectory(prefix="adi-", dir="/tmp") as name:
+            complaints += await run_matrix(
+                os.environ["ENGINE"], os.environ["DOCKER_HOST"], os.environ["REGISTRY"], Path(name), source
+            )
+    return complaints
+
+
+def main() -> int:
+    """Run a part and return the exit status."""
+    parser = argparse.ArgumentParser(prog="python3 -m tests.torture")
+    parser.add_argument("part", choices=("scripted", "engine"))
+    parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(32))
+    options = parser.parse_args()
+    name = os.environ["ENGINE"] if options.part == "engine" else "scripted"
+    say(f"--- {name}: seed {options.seed}, {options.seconds:.0f} s")
+    part = on_engine if options.part == "engine" else scripted
+    reported: list[str] = []
+
+    async def run() -> list[str]:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(f"asyncio: {context}"))
+        return await part(options.seed, options.seconds)
+
+    complaints = asyncio.run(run()) + reported
+    for line in table(INJECTED):
+        say(line)
+    for complaint in complaints:
+        say(f"FAILED {complaint}")
+    if complaints:
+        engine = f" ENGINES={name}" if options.part == "engine" else ""
+        say(f"again: make torture SEED={options.seed} SECONDS={options.seconds:.0f}{engine}")
+    return 1 if complaints else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
