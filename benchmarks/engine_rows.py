@@ -18,7 +18,7 @@ from .job import Job
 
 NAME = "localhost/benchmark:1"
 MIB = 1 << 20
-SIZE = 192 * MIB
+SIZE = 128 * MIB
 PULLS = 32
 LAYER = 4 * MIB
 EVERYBODY = ("curl", "docker CLI", "docker-py", "aiodocker", "ours", "ours+uvloop")
@@ -49,7 +49,6 @@ def transfers(name: str, cli: str, directory: Path, rounds: int, chosen: Callabl
                 job,
                 amount,
                 "MiB/s",
-                rounds=7 if name == "docker28" else 5,
             )
             if what == "load":
                 asyncio.run(_remove(socket, [NAME]))

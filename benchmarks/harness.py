@@ -107,6 +107,7 @@ def peer(directory: Path, images: int = 10) -> Generator[str, None, None]:
     finally:
         process.kill()
         process.wait()
+        socket.unlink(missing_ok=True)
 
 
 def install() -> None:
