@@ -136,7 +136,7 @@ async def pulls(job: Job, meter: Meter) -> None:
         with meter:
             streams = [asyncio.create_task(pull()) for _ in range(job.times)]
             await held.wait()
-            busy: list[float] = []
+            busy = [await inspect()]
             while not all(stream.done() for stream in streams):
                 busy.append(await inspect())
                 await asyncio.sleep(0.01)
