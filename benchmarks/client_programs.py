@@ -24,7 +24,7 @@ def curl_load_file(job: Job, meter: Meter) -> None:
     """Load from a path."""
     headers = ["-H", "Content-Type: application/x-tar"]
     command = [*_options(job), "-o", "/dev/null", "-X", "POST", *headers, "-T", job.path]
-    _run(meter, [CURL, *command, f"{API}/images/load"])
+    _run(meter, [CURL, *command, f"{API}/images/load?{job.reference}"])
 
 
 def curl_load_iterable(job: Job, meter: Meter) -> None:

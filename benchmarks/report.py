@@ -97,6 +97,9 @@ TARGETS = (
     Target("1. save_stream, time × curl", 1.5, _ratio("stream", "ours", "curl")),
     Target("1. save_stream, speed × aiodocker", 2, _ratio("stream", "aiodocker", "ours"), least=True),
     Target("2. load from a path, time × curl -T", 0.2, _ratio("load", "ours", "curl")),
+    Target(
+        "2. the same, where curl waits a second in vain for its 100 Continue", 0.2, _ratio("unheard", "ours", "curl")
+    ),
     Target("2. load from a path, speed × the docker CLI", 3, _ratio("load", "docker CLI", "ours"), least=True),
     Target("2. load from a path, speed × aiodocker", 7, _ratio("load", "aiodocker", "ours"), least=True),
     Target("2. load from an async iterable, time × curl -T", 0.5, _ratio("iterable", "ours", "curl")),

@@ -21,7 +21,7 @@ def transfers(socket: str, cli: str, directory: Path) -> list[Row]:
     """Return the rows of archives and of frames."""
     source = str(directory / "source.tar")
     save = Job("save_file", socket, f"localhost/save:{GIB}", path=str(directory / "saved.tar"), size=GIB, program=cli)
-    load = save._replace(what="load_file", path=source)
+    load = save._replace(what="load_file", path=source, reference="")
     pull = Job("frames", socket, f"localhost/each:{FRAMES}", times=FRAMES)
     large = f"localhost/large:{LARGE}-1024"
     of_archive = (GIB / MIB, "MiB/s")
@@ -46,6 +46,14 @@ def transfers(socket: str, cli: str, directory: Path) -> list[Row]:
             *of_archive,
         ),
         Row("load", "load 1 GiB from a file", (*PROGRAMS, *PEERS, *OURS, "limit"), "curl", load, *of_archive),
+        Row(
+            "unheard",
+            "the same, where curl is sent no 100 Continue, and waits a second for it",
+            ("curl", "ours"),
+            "curl",
+            load._replace(reference="unheard"),
+            *of_archive,
+        ),
         Row(
             "iterable",
             "load 1 GiB from an async iterable of 1 MiB pieces (curl -T: from a file)",
