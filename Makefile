@@ -15,7 +15,7 @@ CHOSEN = $(if $(filter all,$(ENGINES)),$(shell $(BIN)/python -m engines list | c
 SUMMARY := .cache/summary
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test unit torture recordings check format clean
+.PHONY: demo test unit torture recordings bench check format clean
 
 demo: .venv/.demo  ## import, tag, push, remove, pull, save, load on a real Engine: yours if DOCKER_HOST is set
 	@$(BIN)/python -m engines run auto -- $(BIN)/python examples/quickstart.py
@@ -50,6 +50,9 @@ torture: .venv/.dev  ## faults and loads for SECONDS (600), from a SEED that is 
 
 recordings: .venv/.dev  ## record anew what each of ENGINES answers, for the tests that cut it at every byte
 	@for name in $(or $(CHOSEN),$(ENGINE)); do $(BIN)/python -m engines run $$name -- $(BIN)/python -m tests.record || exit 1; done
+
+bench: .venv/.dev  ## how fast, beside its peers: benchmarks/RESULTS.md; ARGS="--rows save,load --rounds 3" chooses
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 check: .venv/.dev  ## lint, format, types, layers
 	$(BIN)/ruff check .

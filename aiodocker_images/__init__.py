@@ -9,145 +9,156 @@
 progress frames or of bytes. Every failure is a `DockerError`; `aiodocker_images.errors` draws the family.
 """
 
-from ._archive import (
-    ArchiveSource,
-    ArchiveTarget,
-)
-from ._build import (
-    Builder,
-    Ulimit,
-)
-from ._events import (
-    Moment,
-)
-from ._operation import (
-    OnFrame,
-)
-from ._query import (
-    Filters,
-)
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING
+
 from ._version import __version__
-from .api_version import (
-    APIVersion,
-)
-from .buildkit import (
-    BuildLog,
-    BuildStatus,
-    BuildStep,
-    BuildTrace,
-    BuildWarning,
-    read_trace,
-)
-from .credentials import (
-    Keychain,
-    ListingKeychain,
-    MultiKeychain,
-    RegistryAuth,
-    StaticKeychain,
-)
-from .dockerkeychain import (
-    DockerKeychain,
-)
-from .endpoint import (
-    Endpoint,
-    SSHTarget,
-    TLSConfig,
-)
-from .errors import (
-    APIError,
-    ArchiveError,
-    ArchiveFileError,
-    ConfigError,
-    ConflictError,
-    ContextNotFoundError,
-    CredentialHelperError,
-    DaemonUnreachableError,
-    DockerError,
-    EncodeError,
-    ForbiddenError,
-    FrameDecodeError,
-    InvalidParameterError,
-    InvalidPlatformError,
-    InvalidReferenceError,
-    NoSpaceError,
-    NotFoundError,
-    RateLimitedError,
-    ServerError,
-    ServiceClosedError,
-    StreamInterruptedError,
-    StreamStalledError,
-    UnauthorizedError,
-    UnsupportedAPIVersionError,
-)
-from .mirror import (
-    MirrorFailure,
-    MirrorJob,
-    MirrorOutcome,
-    MirrorPlan,
-    MirrorSummary,
-    Retry,
-    TransferOutcome,
-    mirror,
-    transfer,
-)
-from .models import (
-    Attestation,
-    AttestationData,
-    BuildCachePruneReport,
-    BuildIdentity,
-    Descriptor,
-    DistributionInspect,
-    EngineComponent,
-    EnginePlatform,
-    EngineVersion,
-    Event,
-    EventActor,
-    GraphDriver,
-    HealthConfig,
-    HistoryLayer,
-    Identity,
-    ImageConfig,
-    ImageDiskUsage,
-    ImageInspect,
-    ImageManifest,
-    ImageManifestData,
-    ImageMetadata,
-    ImageSummary,
-    LoginResult,
-    ManifestSize,
-    Ping,
-    Platform,
-    PruneReport,
-    PullIdentity,
-    RemovedImage,
-    RootFS,
-    SearchResult,
-    SignatureIdentity,
-    SignatureTimestamp,
-    SignerIdentity,
-    UnpackedSize,
-)
-from .progress import (
-    ErrorDetail,
-    LayerProgress,
-    ProgressDetail,
-    ProgressFrame,
-    ProgressTracker,
-)
-from .reference import (
-    Reference,
-)
-from .results import (
-    BuildResult,
-    ImportResult,
-    LoadResult,
-    PullResult,
-    PushResult,
-    SaveResult,
-)
-from .service import (
-    ImageService,
-)
+
+if TYPE_CHECKING:
+    from ._archive import (
+        ArchiveSource,
+        ArchiveTarget,
+    )
+    from ._build import (
+        Builder,
+        Ulimit,
+    )
+    from ._events import (
+        Moment,
+    )
+    from ._operation import (
+        OnFrame,
+    )
+    from ._query import (
+        Filters,
+    )
+    from .api_version import (
+        APIVersion,
+    )
+    from .buildkit import (
+        BuildLog,
+        BuildStatus,
+        BuildStep,
+        BuildTrace,
+        BuildWarning,
+        read_trace,
+    )
+    from .credentials import (
+        Keychain,
+        ListingKeychain,
+        MultiKeychain,
+        RegistryAuth,
+        StaticKeychain,
+    )
+    from .dockerkeychain import (
+        DockerKeychain,
+    )
+    from .endpoint import (
+        Endpoint,
+        SSHTarget,
+        TLSConfig,
+    )
+    from .errors import (
+        APIError,
+        ArchiveError,
+        ArchiveFileError,
+        ConfigError,
+        ConflictError,
+        ContextNotFoundError,
+        CredentialHelperError,
+        DaemonUnreachableError,
+        DockerError,
+        EncodeError,
+        ForbiddenError,
+        FrameDecodeError,
+        InvalidParameterError,
+        InvalidPlatformError,
+        InvalidReferenceError,
+        NoSpaceError,
+        NotFoundError,
+        RateLimitedError,
+        ServerError,
+        ServiceClosedError,
+        StreamInterruptedError,
+        StreamStalledError,
+        UnauthorizedError,
+        UnsupportedAPIVersionError,
+    )
+    from .mirror import (
+        MirrorFailure,
+        MirrorJob,
+        MirrorOutcome,
+        MirrorPlan,
+        MirrorSummary,
+        Retry,
+    )
+    from .mirror.run import (
+        mirror,
+    )
+    from .mirror.transfer import (
+        TransferOutcome,
+        transfer,
+    )
+    from .models import (
+        Attestation,
+        AttestationData,
+        BuildCachePruneReport,
+        BuildIdentity,
+        Descriptor,
+        DistributionInspect,
+        EngineComponent,
+        EnginePlatform,
+        EngineVersion,
+        Event,
+        EventActor,
+        GraphDriver,
+        HealthConfig,
+        HistoryLayer,
+        Identity,
+        ImageConfig,
+        ImageDiskUsage,
+        ImageInspect,
+        ImageManifest,
+        ImageManifestData,
+        ImageMetadata,
+        ImageSummary,
+        LoginResult,
+        ManifestSize,
+        Ping,
+        Platform,
+        PruneReport,
+        PullIdentity,
+        RemovedImage,
+        RootFS,
+        SearchResult,
+        SignatureIdentity,
+        SignatureTimestamp,
+        SignerIdentity,
+        UnpackedSize,
+    )
+    from .progress import (
+        ErrorDetail,
+        LayerProgress,
+        ProgressDetail,
+        ProgressFrame,
+        ProgressTracker,
+    )
+    from .reference import (
+        Reference,
+    )
+    from .results import (
+        BuildResult,
+        ImportResult,
+        LoadResult,
+        PullResult,
+        PushResult,
+        SaveResult,
+    )
+    from .service import (
+        ImageService,
+    )
 
 __all__ = [
     "APIError",
@@ -256,3 +267,53 @@ __all__ = [
     "read_trace",
     "transfer",
 ]
+
+# From the least to import to the most: who wants a `Reference` alone does not wait for aiohttp.
+_HOMES = (
+    "errors",
+    "reference",
+    "models",
+    "progress",
+    "results",
+    "api_version",
+    "buildkit",
+    "credentials",
+    "dockerkeychain",
+    "endpoint",
+    "_query",
+    "_archive",
+    "_operation",
+    "_build",
+    "_events",
+    "service",
+    "mirror",
+)
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        """Import what is asked for: a public name, or the module of public names."""
+        if name in __all__:
+            for home in _HOMES:
+                found = vars(import_module(f".{home}", __name__))
+                if name in found:
+                    globals()[name] = found[name]
+                    return found[name]
+        if name in _HOMES:
+            return import_module(f".{name}", __name__)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})
+
+
+class _Package(ModuleType):
+    """`mirror` is a function here, and stays one when the package of that name is imported."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in __all__ and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -24,7 +24,7 @@ from collections.abc import (
     Iterable,
     Mapping,
 )
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeGuard, cast
 
@@ -34,6 +34,7 @@ from .errors import ArchiveError
 
 __all__ = [
     "PIECE_SIZE",
+    "SEND_SIZE",
     "WRITE_SIZE",
     "ArchiveSink",
     "ArchiveSource",
@@ -51,8 +52,11 @@ __all__ = [
 PIECE_SIZE = 1024 * 1024
 """Bytes read from a file at once, and at most in one piece of an upload."""
 
-WRITE_SIZE = 4 * 1024 * 1024
+WRITE_SIZE = 2 * 1024 * 1024
 """Bytes gathered before a thread writes them."""
+
+SEND_SIZE = 16 * 1024 * 1024
+"""Bytes that the kernel is asked to send at once; what the connection takes is less."""
 
 _REST_SECONDS = 0.08  # a thread that waits for a FIFO or a terminal in vain is left to others for so long
 
@@ -165,6 +169,7 @@ class ArchiveUpload:
         self.size: int | None = None
         self._source: ArchiveSource = source
         self._path: str | None = None
+        self._file: InputFile | None = None
         self._opened = AsyncExitStack()
         self._left: int | None = None
         self._lock = asyncio.Lock()
@@ -206,11 +211,39 @@ class ArchiveUpload:
                 for start in range(0, len(piece), PIECE_SIZE):
                     yield piece[start : start + PIECE_SIZE]
 
+    @property
+    def sendable(self) -> bool:
+        """Whether `send()` may be used in the place of the next chunks."""
+        return self._file is not None and self._file.sendable
+
+    async def send(self, connection: int) -> int | None:
+        """Let the kernel send the next bytes to a unix socket that does not block.
+
+        Returns how many, 0 at the end, or None if none were sent: the socket takes none now, or the file is not
+        `sendable` after all. Raises `ConnectionError` if the other end takes no more.
+        """
+        file = self._file
+        if file is None or self._left is None:
+            raise RuntimeError("only a file of a known size is sent")
+        async with self._reading():
+            if not self._left:
+                return 0
+            sent = await in_thread(file.send, connection, min(SEND_SIZE, self._left))
+            if sent is not None:
+                self._left -= sent
+                self._must_go_on(sent)
+            return sent
+
     async def _idle(self) -> None:
         async with self._lock:
             pass
 
     async def _next(self) -> bytes:
+        async with self._reading():
+            return await self._next_piece()
+
+    @asynccontextmanager
+    async def _reading(self) -> AsyncGenerator[None, None]:
         async with self._lock:
             if self._closed or not self._usable:
                 # An end here would make half a body look whole to the daemon.
@@ -218,11 +251,10 @@ class ArchiveUpload:
             self._usable = False  # and stays so if this fails: a generator that has failed looks ended
             self._reader = asyncio.current_task()
             try:
-                piece = await self._next_piece()
+                yield
             finally:
                 self._reader = None
             self._usable = True
-            return piece
 
     async def _next_piece(self) -> bytes:
         wanted = PIECE_SIZE if self._left is None else min(PIECE_SIZE, self._left)
@@ -232,10 +264,14 @@ class ArchiveUpload:
         if self._left is not None:
             piece = piece[: self._left]  # a file that grows is cut where the announced size ends
             self._left -= len(piece)
-            if self._left and not piece:
-                with failing("read", self._path):
-                    raise OSError(errno.EIO, f"it shrank while it was read, and ended {self._left} bytes early")
+            self._must_go_on(len(piece))
         return piece
+
+    def _must_go_on(self, size: int) -> None:
+        """Raise if nothing comes where the announced size promised more."""
+        if self._left and not size:
+            with failing("read", self._path):
+                raise OSError(errno.EIO, f"it shrank while it was read, and ended {self._left} bytes early")
 
     async def _open(self, source: ArchiveSource) -> Callable[[int], Awaitable[bytes | None]]:
         """Return what reads a piece of at most a size: b"" at the end, None for nothing yet."""
@@ -246,7 +282,7 @@ class ArchiveUpload:
             return _memory_reader(view)
         if _is_path(source):
             self._path = os.fspath(source)
-            file = InputFile(self._path)
+            self._file = file = InputFile(self._path)
             self._opened.push_async_callback(in_thread, file.close)
             self.size = await in_thread(file.open)
             return _file_reader(file)
@@ -404,14 +440,18 @@ class ArchiveSink:
             flight.result()
 
     async def _write(self, batch: list[bytes]) -> None:
-        if not await in_thread(self._write_and_hash, batch):
-            await _repeated(functools.partial(self._output.write, []))
+        hashed = None if self._hash is None else asyncio.create_task(in_thread(self._add_to_hash, batch))
+        try:
+            if not await in_thread(self._output.write, batch):
+                await _repeated(functools.partial(self._output.write, []))
+        finally:
+            if hashed is not None:
+                await outlast(hashed)
 
-    def _write_and_hash(self, batch: list[bytes]) -> bool:
+    def _add_to_hash(self, batch: list[bytes]) -> None:
         if self._hash is not None:
             for chunk in batch:
                 self._hash.update(chunk)
-        return self._output.write(batch)
 
 
 async def _repeated(call: Callable[[], bool]) -> None:

@@ -9,6 +9,7 @@ import os
 import secrets
 import select
 import stat
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -92,10 +93,14 @@ class InputObject:
 
 
 class InputFile:
-    """A path to read from: `read()` returns b"" at the end, and None for nothing yet."""
+    """A path to read from: `read()` returns b"" at the end, and None for nothing yet.
+
+    `sendable` is whether `send()` can spare the way through this process.
+    """
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.sendable = False
         self._descriptor = -1
         self._regular = False
 
@@ -107,6 +112,7 @@ class InputFile:
             if stat.S_ISDIR(status.st_mode):
                 raise _os_error(errno.EISDIR)
             self._regular = stat.S_ISREG(status.st_mode)
+            self.sendable = self._regular and sys.platform == "linux"  # elsewhere sendfile is another call
             return status.st_size if self._regular else None
 
     def read(self, size: int) -> bytes | None:
@@ -118,6 +124,24 @@ class InputFile:
                 return os.read(self._descriptor, size)
             except BlockingIOError:  # another reader of the FIFO was faster
                 return None
+
+    def send(self, connection: int, size: int) -> int | None:
+        """Let the kernel send the next bytes to a unix socket that does not block; None if it sends none now.
+
+        A `ConnectionError` is the socket's.
+        """
+        try:
+            return os.sendfile(connection, self._descriptor, None, size)
+        except BlockingIOError:
+            return None
+        except ConnectionError:
+            raise
+        except OSError as error:
+            if error.errno in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+                self.sendable = False  # not from this file system: it has to be read
+                return None
+            with failing("read", self.path):
+                raise
 
     def close(self) -> None:
         if self._descriptor >= 0:

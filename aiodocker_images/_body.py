@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable
-from typing import cast
+import os
+import socket
+from asyncio.trsock import TransportSocket
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Final, cast
 
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
@@ -15,6 +18,12 @@ from ._threads import outlast, retrieve
 from .errors import StreamStalledError
 
 __all__ = ["Body"]
+
+SEND_BUFFER: Final = 4 << 20
+"""Bytes that wait in a unix socket to be read by the daemon; Linux caps it silently, at net.core.wmem_max.
+
+With its default of 208 KiB a piece is sent in five parts, and the loop turns once for each.
+"""
 
 
 class Body(aiohttp.Payload):
@@ -27,6 +36,7 @@ class Body(aiohttp.Payload):
         self._idle_timeout = idle_timeout
         self._on_failure = on_failure
         self._transport: asyncio.WriteTransport | None = None
+        self._wake = asyncio.Event()
         self._settled: asyncio.Future[None] | None = None
         self.failure: Exception | None = None
 
@@ -45,6 +55,8 @@ class Body(aiohttp.Payload):
             # it as lost; who reads the answer hears of that end by himself.
             task.add_done_callback(retrieve)
         try:
+            if (connection := self._unix_socket()) is not None:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
             async with contextlib.aclosing(self._upload.chunks()) as chunks:
                 await self._pump(chunks, writer)
         finally:
@@ -59,13 +71,69 @@ class Body(aiohttp.Payload):
                 raise
             if chunk is None:
                 return
-            try:
-                async with asyncio.timeout(self._idle_timeout):
-                    await writer.write(chunk)
-            except TimeoutError as error:
-                if error.errno is None:  # ETIMEDOUT of a TCP connection is a TimeoutError, too
-                    self._fail(StreamStalledError(f"the daemon took nothing for {self._idle_timeout:g} s"))
-                raise
+            await self._taken(writer.write(chunk))
+            if self._upload.sendable and await self._send_rest(writer):
+                return
+
+    async def _send_rest(self, writer: AbstractStreamWriter) -> bool:
+        """Let the kernel send the rest of a file, past this process; return whether it did.
+
+        The first piece went through aiohttp, with the head of the request.
+        """
+        connection, transport = self._unix_socket(), self._transport
+        if connection is None or transport is None:
+            return False
+        transport.set_write_buffer_limits(0)
+        await self._taken(writer.drain())  # until nothing is left there that the rest could overtake
+        if transport.is_closing():
+            return False  # which aiohttp's writer tells better
+        # A number of our own: if the transport closes its own meanwhile, that may become another file's.
+        descriptor = os.dup(connection.fileno())
+        try:
+            while self._upload.sendable and not transport.is_closing():
+                try:
+                    sent = await self._upload.send(descriptor)
+                except ConnectionError:
+                    return True  # the daemon takes no more: why is to be read
+                except Exception as error:
+                    self._fail(error)
+                    raise
+                if sent is None:
+                    await self._taken(self._writable(descriptor))
+                elif not sent:
+                    return True
+        finally:
+            os.close(descriptor)
+        return False
+
+    async def _writable(self, descriptor: int) -> None:
+        loop = asyncio.get_running_loop()
+        self._wake.clear()
+        loop.add_writer(descriptor, self._wake.set)
+        try:
+            await self._wake.wait()
+        finally:
+            loop.remove_writer(descriptor)
+
+    def _unix_socket(self) -> TransportSocket | None:
+        """Return the socket, if what is written to it is what the daemon reads."""
+        if self._transport is None or self._transport.is_closing():
+            return None
+        connection: TransportSocket | None = self._transport.get_extra_info("socket")
+        secured = self._transport.get_extra_info("sslcontext") is not None
+        if connection is None or secured or not hasattr(socket, "AF_UNIX"):  # as on Windows
+            return None
+        return connection if connection.family == socket.AF_UNIX else None
+
+    async def _taken(self, step: Awaitable[None]) -> None:
+        """Wait until the daemon has taken what it was sent."""
+        try:
+            async with asyncio.timeout(self._idle_timeout):
+                await step
+        except TimeoutError as error:
+            if error.errno is None:  # ETIMEDOUT of a TCP connection is a TimeoutError, too
+                self._fail(StreamStalledError(f"the daemon took nothing for {self._idle_timeout:g} s"))
+            raise
 
     def _fail(self, failure: Exception) -> None:
         self.failure = failure
@@ -78,5 +146,6 @@ class Body(aiohttp.Payload):
         if self._transport is not None:
             # close() would first try to send what is buffered, to a daemon that may never take it.
             self._transport.abort()
+        self._wake.set()
         if self._settled is not None:
             await outlast(self._settled)

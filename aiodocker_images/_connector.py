@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import ssl
 
@@ -41,6 +42,16 @@ class Link:
     def remark(self) -> str:
         """What ssh says of a connection that failed; empty without a tunnel."""
         return self._tunnel.said if self._tunnel is not None else ""
+
+    @functools.cached_property
+    def base(self) -> str:
+        """What every URL begins with."""
+        return str(self.endpoint.base_url).rstrip("/")
+
+    @property
+    def may_break(self) -> bool:
+        """Whether `open()` has more to do than once."""
+        return self._tunnel is not None
 
     async def open(self) -> None:
         """Make the endpoint connectable, off the loop: choose it, read what there is to read, dial its tunnel."""

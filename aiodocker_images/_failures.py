@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import re
 import ssl
 import stat
+from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
 from typing import Final
 
 import aiohttp
@@ -23,7 +26,7 @@ from .errors import (
     UnsupportedAPIVersionError,
 )
 
-__all__ = ["read_error", "tls_hint", "translate", "version_refused", "whole_text"]
+__all__ = ["Located", "read_error", "tls_hint", "translate", "version_refused", "whole_text"]
 
 MAX_PLAIN_TEXT: Final = 2000
 """Characters of an error that is no JSON; a proxy's page can be long."""
@@ -37,6 +40,30 @@ _VERSION_REFUSED = re.compile(
     r"client version (?P<ours>[0-9.]+) is too (?:old|new)\."
     r" (?:Minimum|Maximum) supported API version is (?P<theirs>[0-9.]+)"
 )
+
+
+class Located(contextlib.AbstractContextManager[None]):
+    """Says in an error which operation it met, and at which endpoint, unless it says so already.
+
+    No generator of contextlib's: every call enters two of these.
+    """
+
+    def __init__(self, operation: str, endpoint: Callable[[], Endpoint]) -> None:
+        self._operation = operation
+        self._endpoint = endpoint
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Add to the error."""
+        if isinstance(error, DockerError):
+            error.operation = error.operation or self._operation
+            if not isinstance(error, ConfigError):  # which may be about that very endpoint
+                error.endpoint = error.endpoint or str(self._endpoint())
+                error.endpoint_source = error.endpoint_source or self._endpoint().source
 
 
 class _ErrorDetail(msgspec.Struct):

@@ -101,19 +101,21 @@ class Operator:
             live = await stack.enter_async_context(self._transport.open(call, upload))
             chunks = await stack.enter_async_context(contextlib.aclosing(live.chunks()))
             decoder = FrameDecoder(ProgressFrame)
+            update, output = operation.outcome.update, operation.output
             async for chunk in chunks:
                 for frame in decoder.feed(chunk):
-                    yield self._checked(frame, operation)
-            for frame in decoder.finish():
-                yield self._checked(frame, operation)
+                    # What is done for each frame is done for a million of them.
+                    if frame.error is not None or frame.error_detail is not None:
+                        self._check(frame, operation)
+                    update(frame)
+                    yield frame if output is None else output.read(frame)
+            decoder.finish()
             operation.outcome.result()
 
-    def _checked(self, frame: ProgressFrame, operation: Operation[Any]) -> ProgressFrame:
+    def _check(self, frame: ProgressFrame, operation: Operation[Any]) -> None:
         if (message := frame.failure) is not None:
             code = frame.error_detail.code if frame.error_detail else None
             raise self._transport.api_error(operation.call, message, code or None)
-        operation.outcome.update(frame)
-        return frame if operation.output is None else operation.output.read(frame)
 
     async def _authorized(
         self,

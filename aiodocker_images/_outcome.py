@@ -25,6 +25,8 @@ MAX_LOADED = 100_000
 R_co = TypeVar("R_co", covariant=True)
 R = TypeVar("R")
 
+_OF_LAYERS = frozenset({"Downloading", "Extracting", "Waiting"})  # what nearly all frames of Docker's pulls say
+
 _DIGEST = r"[A-Za-z0-9_+.-]+:[0-9a-fA-F]{32,}"
 _PULLED_DIGEST = re.compile(rf"Digest: ({_DIGEST})")
 _PUSHED = re.compile(rf"\S+: digest: ({_DIGEST})? size: (\d{{1,19}})", re.ASCII)
@@ -74,6 +76,8 @@ class PullOutcome(_Ended[PullResult]):
     def update(self, frame: ProgressFrame) -> None:
         """Note the digest and the last word."""
         status = frame.status or ""
+        if self._docker and status in _OF_LAYERS:
+            return
         if status.startswith("Pulling from "):  # never said by Podman
             self._docker = True
         elif match := _PULLED_DIGEST.fullmatch(status):

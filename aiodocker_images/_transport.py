@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, TypeVar
@@ -120,6 +120,8 @@ class Live:
             # Nothing is asked that 1xx or 3xx would answer: no upgrade, no condition, and no redirect is followed.
             if not 200 <= response.status < 300:
                 failure = self._transport.refusal(self._call, response, await self._error_body(response))
+            elif self._call.buffer == ARCHIVE_BUFFER and isinstance(response, GuardedResponse):
+                response.expect_much()
         if failure is not None:
             raise failure
 
@@ -137,6 +139,27 @@ class Live:
             if not data:
                 return
             yield data
+        raise failure
+
+    async def read(self, limit: int) -> bytes:
+        """Return the whole body; raise if it ends before its end, or passes the limit."""
+        if self._response is None:
+            raise RuntimeError("start() comes first")
+        content = self._response.content
+        pieces: list[bytes] = []
+        size = 0
+        try:
+            while data := await content.readany():
+                pieces.append(data)
+                size += len(data)
+                if size > limit:
+                    break
+        except Exception as error:  # noqa: BLE001 - translated, or raised as it is
+            failure = self._failure(error, answered=True)
+        else:
+            if size <= limit:
+                return b"".join(pieces)  # one piece is returned as it is
+            failure = FrameDecodeError(f"the answer is longer than {limit >> 20} MiB")
         raise failure
 
     def header(self, name: str) -> str | None:
@@ -243,16 +266,11 @@ class Transport:
     async def fetch_bytes(self, call: Call) -> bytes:
         """Send a request and return the whole body of its answer."""
         async with _Exchange(self, Live(self, call, None), call, shared=call.method in ("GET", "HEAD")) as live:
-            body = bytearray()
-            async with contextlib.aclosing(live.chunks()) as chunks:
-                async for chunk in chunks:
-                    body += chunk
-                    if len(body) > MAX_ANSWER:
-                        raise FrameDecodeError(f"the answer is longer than {MAX_ANSWER >> 20} MiB")
+            body = await live.read(MAX_ANSWER)
             # Braces in texts count as well: there are few.
-            if body.count(b"{") + body.count(b"[") > MAX_OBJECTS:
+            if len(body) > MAX_OBJECTS and body.count(b"{") + body.count(b"[") > MAX_OBJECTS:
                 raise FrameDecodeError(f"the answer has more than {MAX_OBJECTS} objects and arrays")
-            return bytes(body)
+            return body
 
     def open(
         self, call: Call, upload: ArchiveUpload | None = None, *, slot: bool = True
@@ -265,7 +283,7 @@ class Transport:
 
     async def start(self, live: Live, call: Call, *, shared: bool) -> None:
         """Send the request of a live answer, in the version of this daemon."""
-        version = await self.negotiated()
+        version = self._version or await self.negotiated()
         for parameter in call.parameters:
             require(call.verb, parameter, version)
         url = self._url(f"/v{version}{call.path}", call.query)
@@ -404,6 +422,8 @@ class Transport:
 
     async def _session(self, *, shared: bool) -> aiohttp.ClientSession:
         self._must_be_usable()
+        if (session := self._sessions.get(shared)) is not None and not self._link.may_break:
+            return session
         try:
             await self._link.open()
         except DaemonUnreachableError:
@@ -428,20 +448,12 @@ class Transport:
 
     def _url(self, path: str, query: Query) -> URL:
         # The path is quoted and consists of validated names; encoded=True keeps yarl from quoting it again.
-        url = URL(f"{self.endpoint.base_url}".rstrip("/") + path, encoded=True)
+        url = URL(self._link.base + path, encoded=True)
         return url.with_query(query) if query else url
 
-    @contextlib.contextmanager
-    def located(self, call: Call) -> Generator[None, None, None]:
+    def located(self, call: Call) -> _failures.Located:
         """Say in an error which operation it met, and at which endpoint, unless it says so already."""
-        try:
-            yield
-        except DockerError as error:
-            error.operation = error.operation or call.operation
-            if not isinstance(error, ConfigError):  # which may be about that very endpoint
-                error.endpoint = error.endpoint or str(self.endpoint)
-                error.endpoint_source = error.endpoint_source or self.endpoint.source
-            raise
+        return _failures.Located(call.operation, lambda: self.endpoint)
 
 
 class _Exchange(contextlib.AbstractAsyncContextManager[Live]):
@@ -459,21 +471,29 @@ class _Exchange(contextlib.AbstractAsyncContextManager[Live]):
         self._call = call
         self._shared = shared
         self._slots = slots
-        self._opened = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Live:
         """Wait for a slot, send the request, and wait for the head of the answer."""
-        async with contextlib.AsyncExitStack() as stack:
-            if self._slots is not None:
-                await stack.enter_async_context(self._slots)
-            stack.enter_context(self._transport.located(self._call))
-            stack.push_async_callback(self._transport.end, self._live)
-            await self._transport.start(self._live, self._call, shared=self._shared)
-            self._opened = stack.pop_all()
+        if self._slots is not None:
+            await self._slots.acquire()
+        try:
+            with self._transport.located(self._call):
+                await self._transport.start(self._live, self._call, shared=self._shared)
+        except BaseException:
+            await self._end()
+            raise
         return self._live
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool | None:
+    ) -> None:
         """End the answer."""
-        return await self._opened.__aexit__(kind, error, trace)
+        self._transport.located(self._call).__exit__(kind, error, trace)
+        await self._end()
+
+    async def _end(self) -> None:
+        try:
+            await self._transport.end(self._live)
+        finally:
+            if self._slots is not None:
+                self._slots.release()

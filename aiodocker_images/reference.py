@@ -12,6 +12,7 @@ and `. _ - : / @ [ ]`, begins with no dash, and has no empty, `.` or `..` segmen
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from typing import NoReturn
 
@@ -162,7 +163,11 @@ def name_or_id(image: str | Reference) -> str:
     """
     if isinstance(image, Reference):
         return str(image.with_default_tag())
-    text = _exact_str(image, "an image")
+    return _name_or_id(_exact_str(image, "an image"))
+
+
+@functools.lru_cache(maxsize=1024)
+def _name_or_id(text: str) -> str:
     if _ID.fullmatch(text):
         return text
     reference = Reference.parse(text).with_default_tag()

@@ -1,1 +1,1 @@
-"""Measurements, each a program that prints what it saw."""
+"""How fast the library is, beside its peers and the limit: `make bench`."""

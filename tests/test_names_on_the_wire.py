@@ -12,6 +12,7 @@ import base64
 import contextlib
 import io
 import json
+import os
 import re
 import tempfile
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
@@ -520,7 +521,7 @@ def test_a_method_that_is_given_is_one_word_of_letters(wire: Wire, method: str) 
 def test_a_text_as_a_source_is_a_path_and_never_a_body(wire: Wire, path: str) -> None:
     """There is no such file, and nothing is sent."""
     for call in (called("load", path), called("load_stream", path), called("import_image", path)):
-        if path.startswith(("http://", "https://")):
+        if path.startswith(("http://", "https://")) or os.path.exists(path):  # noqa: PTH110 - a NUL may be in it
             continue
         error, requests = wire.send(call)
         assert requests == []

@@ -1,0 +1,71 @@
+"""The package itself: what its import brings, and what it has."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import aiodocker_images
+
+EXTRAS = ("rich", "uvloop")
+
+
+def imported(code: str) -> set[str]:
+    """Return the modules that a fresh interpreter has after the code."""
+    command = [sys.executable, "-c", f"{code}\nimport sys\nprint(*sys.modules)"]
+    return set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+
+
+def homes() -> dict[str, str]:
+    """Return the names that the package declares, with the modules that it declares them to be from."""
+    tree = ast.parse(Path(aiodocker_images.__file__).read_text())
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level == 1]
+    return {alias.name: f"aiodocker_images.{node.module}" for node in imports for alias in node.names}
+
+
+def test_all_that_is_declared_is_public_and_nothing_else() -> None:
+    assert sorted(homes()) == sorted(aiodocker_images.__all__)
+    assert set(aiodocker_images.__all__) <= set(dir(aiodocker_images))
+
+
+@pytest.mark.parametrize(("name", "home"), homes().items(), ids=homes())
+def test_a_public_name_is_what_it_is_declared_to_be(name: str, home: str) -> None:
+    """Looked for anew, as at its first use."""
+    if name in vars(aiodocker_images) and name != "__version__":
+        delattr(aiodocker_images, name)
+    assert getattr(aiodocker_images, name) is getattr(importlib.import_module(home), name)
+
+
+def test_a_module_of_public_names_is_there_without_its_import() -> None:
+    imported("import aiodocker_images; assert aiodocker_images.errors.DockerError; aiodocker_images.service")
+
+
+@pytest.mark.parametrize(
+    "before",
+    ["", "from aiodocker_images import MirrorJob", "import aiodocker_images.mirror", "import aiodocker_images.cli"],
+)
+def test_mirror_is_the_function_whatever_was_imported_before(before: str) -> None:
+    imported(f"{before}\nfrom aiodocker_images import mirror\nassert not hasattr(mirror, '__path__')\nmirror.__code__")
+
+
+def test_another_name_is_not() -> None:
+    with pytest.raises(AttributeError, match="'aiodocker_images' has no attribute 'no_such_name'"):
+        _ = aiodocker_images.no_such_name  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType, reportUnknownMemberType]  # the point
+
+
+def test_a_public_name_is_imported_with_what_it_needs_alone() -> None:
+    """Not even aiohttp for a reference."""
+    modules = imported("from aiodocker_images import Reference")
+    assert "aiodocker_images.reference" in modules
+    assert not modules & {"aiohttp", "msgspec", "asyncio"}
+
+
+def test_the_service_brings_nothing_that_an_extra_brings() -> None:
+    modules = imported("from aiodocker_images import *")
+    assert "aiohttp" in modules
+    assert not modules & set(EXTRAS)
