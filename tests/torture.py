@@ -39,7 +39,10 @@ def say(text: str) -> None:
 
 
 async def scripted(seed: int, seconds: float) -> list[str]:
-    """Cut every recording at every byte, then the heavy loads, then other faults at random until the time is over."""
+    """Heavy loads, then cuts of every recording at every byte, then other faults at random until the time is over.
+
+    The first two end when their shares of the time do: so each part has its turn, and in an hour all the cuts fit.
+    """
     until = time.monotonic() + seconds
     source = random.Random(seed)
     complaints: list[str] = []
