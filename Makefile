@@ -7,6 +7,7 @@ ENGINES ?=
 ARGS ?=
 SECONDS ?= 600
 SEED ?=
+NEWEST ?= 3.15
 
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
@@ -15,7 +16,7 @@ CHOSEN = $(if $(filter all,$(ENGINES)),$(shell $(BIN)/python -m engines list | c
 SUMMARY := .cache/summary
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test unit torture recordings bench check format clean
+.PHONY: demo test unit newest torture recordings bench check format clean
 
 demo: .venv/.demo  ## import, tag, push, remove, pull, save, load on a real Engine: yours if DOCKER_HOST is set
 	@$(BIN)/python -m engines run auto -- $(BIN)/python examples/quickstart.py
@@ -39,6 +40,9 @@ endif
 
 unit: .venv/.dev  ## the tests that need no Engine
 	@$(PYTEST) -m "not engine and not once" $(ARGS)
+
+newest: .cache/python$(NEWEST)/.dev  ## the same on the newest Python, unpacked as the Engines are; NEWEST=3.14
+	@$(<D)/bin/python -m pytest -m "not engine and not once" $(ARGS)
 
 torture: .venv/.dev  ## faults and loads for SECONDS (600), from a SEED that is printed; ENGINES as in test
 	@seed="$(SEED)"; [ -n "$$seed" ] || seed=$$(od -An -N4 -tu4 /dev/urandom | tr -d ' '); echo "seed $$seed"; \
@@ -75,6 +79,13 @@ clean:  ## forget the virtual environment and the unpacked Engines
 .venv/.dev: pyproject.toml constraints.txt | .venv/bin/pip
 	@$(INSTALL) --editable '.[dev]'
 	@touch $@ .venv/.demo
+
+# Debian's Python has no pip, and the pip of .venv is as old as its Python.
+.cache/python%/.dev: pyproject.toml constraints.txt | .venv/.dev
+	@python=$$($(BIN)/python -m engines python $*) && $$python -m venv --without-pip $(@D)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --target $(@D)/pip pip
+	@PYTHONPATH=$(@D)/pip $(subst $(BIN),$(@D)/bin,$(INSTALL)) --editable '.[dev]'
+	@touch $@
 
 # Debian's python3 comes without what venv needs to put pip into the new environment.
 .venv/bin/pip:

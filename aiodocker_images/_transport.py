@@ -374,8 +374,9 @@ class Transport:
             self._negotiation = asyncio.create_task(self._negotiate(), name="negotiate the Engine API version")
             # All callers may have been cancelled when it fails: then nobody else looks at the exception.
             self._negotiation.add_done_callback(retrieve)
+        await asyncio.wait([negotiation := self._negotiation])  # no shield: Python 3.14's logs what fails later
         try:
-            return await asyncio.shield(self._negotiation)
+            return negotiation.result()
         except DockerError as error:
             # Each caller gets its own, to be located and raised without the others' tracebacks.
             raise copy.copy(error) from error.__cause__

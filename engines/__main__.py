@@ -7,16 +7,17 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 
 from .daemons import Engine, Registry
-from .kinds import DEFAULT, ENGINES, prepare
+from .kinds import DEFAULT, ENGINES, prepare, python
 from .state import EngineError
 
-USAGE = "python3 -m engines run NAME [--no-registry] -- COMMAND... | prepare NAME... | list"
+USAGE = "python3 -m engines run NAME [--no-registry] -- COMMAND... | prepare NAME... | list | python VERSION"
 
 
 def _run(name: str, command: Sequence[str], *, registry: bool = True) -> int:
@@ -56,12 +57,15 @@ def main(arguments: Sequence[str]) -> int:
     end = [*arguments, "--"].index("--")
     ours, command = arguments[:end], arguments[end + 1 :]
     parser = argparse.ArgumentParser(prog="engines", usage=USAGE)
-    parser.add_argument("action", choices=("run", "prepare", "list"))
+    parser.add_argument("action", choices=("run", "prepare", "list", "python"))
     parser.add_argument("names", metavar="NAME", nargs="*")
     parser.add_argument("--registry", action=argparse.BooleanOptionalAction, default=True)
     options = parser.parse_args(ours)
     names: list[str] = options.names or ["auto"]
-    if unknown := set(names) - {*ENGINES, "auto"}:
+    if options.action == "python":
+        if len(names) > 1 or not re.fullmatch(r"3\.[0-9]+", names[0]):
+            parser.error("python needs one VERSION, as in: python 3.15")
+    elif unknown := set(names) - {*ENGINES, "auto"}:
         parser.error(f"no such Engine: {', '.join(sorted(unknown))}; there are {', '.join(ENGINES)}")
     if (options.action == "run") != bool(command) or (command and len(names) > 1):
         parser.error("run needs one NAME and a COMMAND after --, and nothing else takes a COMMAND")
@@ -71,6 +75,8 @@ def main(arguments: Sequence[str]) -> int:
         if options.action == "prepare":
             for name in names:
                 prepare(DEFAULT if name == "auto" else name)
+        if options.action == "python":
+            sys.stdout.write(f"{python(names[0])}\n")
         if options.action == "list":
             sys.stdout.writelines(f"{spec.name:12}{spec.what}\n" for spec in ENGINES.values())
     except (EngineError, OSError) as error:

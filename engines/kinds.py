@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .packages import unpacked
+from .packages import program, unpacked
 
 DEFAULT = "docker20"
 USE_ANOTHER_ENGINE = "To use an Engine that runs: DOCKER_HOST=unix:///var/run/docker.sock make demo"
 USE_ANOTHER_REGISTRY = "To use a registry that runs, set REGISTRY, as in: REGISTRY=127.0.0.1:5000 make demo"
+ANOTHER_PYTHON = "For a Python that is installed, type: make clean unit PYTHON=python3.15"
 INSTALL = "For the tests that need no Engine, type: make unit"
 
 # xz-utils: dockerd calls xz for layers. usr-is-merged: apt's other choice brings perl.
@@ -133,6 +134,12 @@ def docker_cli() -> Path:
 def ssh_root() -> Path:
     """Return the root directory of the ssh server, which has the client too, and the programs of a small machine."""
     return unpacked("openssh-server", SSH_PACKAGES, INSTALL, whole=True)
+
+
+def python(version: str) -> Path:
+    """Return the path of another Python, "3.15" or the like, of Debian forky: it runs here, and makes environments."""
+    packages = (f"python{version}", "usr-is-merged")
+    return program(unpacked(packages[0], packages, ANOTHER_PYTHON, suite="forky", whole=True), packages[0])
 
 
 def prepare(name: str) -> None:

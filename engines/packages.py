@@ -12,9 +12,11 @@ import fcntl
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -75,6 +77,26 @@ def unpacked_at(name: str, suite: str | None = None) -> Path:
     """Return the directory that `unpacked` returns, whether or not it is there."""
     cache = Path(os.environ.get("ENGINES_CACHE") or Path(__file__).resolve().parents[1] / ".cache/engines")
     return cache / f"{suite or _release()}-{platform.machine()}" / name
+
+
+def program(root: Path, name: str) -> Path:
+    """Return a script that runs a program of the root directory with the libraries that are there."""
+    # Its own dynamic linker too: that and the C library must be of one version.
+    linker = next((root / "lib").glob("*/ld-linux*.so.*"), None)
+    if linker is None:
+        raise EngineError(f"There is no dynamic linker in {root}.")
+    libraries = ":".join(str(root / directory / linker.parent.name) for directory in ("lib", "usr/lib"))
+    command = shlex.join([str(linker), "--library-path", libraries])
+    # ssh runs itself again, by the name that it was called by, for a jump host.
+    script = f'#!/bin/sh\nexec {command} --argv0 "$0" {shlex.quote(str(root / "usr/bin" / name))} "$@"\n'
+    wrapper = root / "wrappers" / name
+    if not wrapper.exists() or wrapper.read_text() != script:  # the cache is new, or was moved
+        wrapper.parent.mkdir(exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=wrapper.parent, delete=False) as file:
+            file.write(script)
+        Path(file.name).chmod(0o755)
+        Path(file.name).rename(wrapper)  # at once, for another process may be running it
+    return wrapper
 
 
 def _release() -> str:

@@ -4,18 +4,16 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from .daemons import Engine
 from .kinds import docker_cli, ssh_root
 from .namespaces import isolated, require_root
+from .packages import program
 from .process import Daemon, children, with_descendants
-from .state import EngineError
 
 # The first word on an option is the one that holds, so that what a test adds cannot break these.
 _CONFIG = """
@@ -123,24 +121,4 @@ def ssh_keygen() -> Path:
 
 
 def _own_or_unpacked(name: str) -> Path:
-    return Path(own) if (own := shutil.which(name)) else client(ssh_root(), name)
-
-
-def client(root: Path, name: str) -> Path:
-    """Return a script that runs a program of the root directory with the libraries that are there."""
-    # Its own dynamic linker too: that and the C library must be of one version.
-    linker = next((root / "lib").glob("*/ld-linux*.so.*"), None)
-    if linker is None:
-        raise EngineError(f"There is no dynamic linker in {root}.")
-    libraries = ":".join(str(root / directory / linker.parent.name) for directory in ("lib", "usr/lib"))
-    command = shlex.join([str(linker), "--library-path", libraries])
-    # ssh runs itself again, by the name that it was called by, for a jump host.
-    script = f'#!/bin/sh\nexec {command} --argv0 "$0" {shlex.quote(str(root / "usr/bin" / name))} "$@"\n'
-    wrapper = root / "wrappers" / name
-    if not wrapper.exists() or wrapper.read_text() != script:  # the cache is new, or was moved
-        wrapper.parent.mkdir(exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=wrapper.parent, delete=False) as file:
-            file.write(script)
-        Path(file.name).chmod(0o755)
-        Path(file.name).rename(wrapper)  # at once, for another process may be running it
-    return wrapper
+    return Path(own) if (own := shutil.which(name)) else program(ssh_root(), name)

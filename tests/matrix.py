@@ -30,16 +30,42 @@ async def run_matrix(
 ) -> list[str]:
     """Run the matrix; return what was wrong, each with all that it takes to see it again."""
     async with ImageService(host) as service:
+        before = await _images(service)
         jobs = [kind(service, registry, _made(directory / kind.name), size=SIZE) for kind in JOBS]
         runs = [
             _run(engine, Path(host.removeprefix("unix://")), job, directory / job.name, source.getrandbits(64), rounds)
             for job in jobs
         ]
         try:
-            return [wrong for complaints in await asyncio.gather(*runs) for wrong in complaints]
+            complaints = [wrong for each in await asyncio.gather(*runs) for wrong in each]
+            # All have ended, each with a success.
+            names = {name for _, names in await _images(service) for name in names}
+            expected = {name for _, names in before for name in names} | {job.image for job in jobs}
+            if names != expected:
+                complaints.append(f"{engine}: after all of it there are {names}, not {expected}")
         finally:
             for job in jobs:
                 await job.remove()
+        after = await _images(service)
+        complaints += [f"{engine}: {image} is gone" for image in before - after]
+        complaints += [
+            f"{engine}: {image} is left" for image in after - before if not await _is_of_a_build(service, *image)
+        ]
+        return complaints
+
+
+async def _is_of_a_build(service: ImageService, identifier: str, names: tuple[str, ...]) -> bool:
+    """Tell, and remove, the whole image of a build that was broken off before Docker's older builder named it."""
+    layers = await service.history(identifier)
+    if names or not any("COPY" in layer.created_by for layer in layers):
+        return False
+    await service.remove(identifier)
+    return True
+
+
+async def _images(service: ImageService) -> set[tuple[str, tuple[str, ...]]]:
+    """Return the identifier and the names of every image that the Engine has, the unnamed ones too."""
+    return {(image.id, tuple(sorted(image.repo_tags))) for image in await service.list(all=True)}
 
 
 async def _run(engine: str, socket: Path, job: Job, directory: Path, seed: int, rounds: int) -> list[str]:

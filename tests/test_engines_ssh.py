@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import engines
-from engines import packages, ssh
+from engines import packages
 
 from .probes import ask, listens, traces
 
@@ -320,10 +320,10 @@ def test_a_client_of_a_moved_cache_is_made_anew(tmp_path: Path) -> None:
     linker = tmp_path / "before/lib/triplet/ld-linux-triplet.so.2"
     linker.parent.mkdir(parents=True)
     with pytest.raises(engines.EngineError, match="no dynamic linker"):
-        ssh.client(tmp_path / "before", "ssh")
+        packages.program(tmp_path / "before", "ssh")
     linker.symlink_to("/usr/bin/echo")
     for name in ("before", "after"):
-        program = ssh.client(tmp_path / name, "ssh")
+        program = packages.program(tmp_path / name, "ssh")
         said = subprocess.run([program, "there"], stdout=subprocess.PIPE, text=True, check=True).stdout
         libraries = f"{tmp_path}/{name}/lib/triplet:{tmp_path}/{name}/usr/lib/triplet"
         assert said == f"--library-path {libraries} --argv0 {program} {tmp_path}/{name}/usr/bin/ssh there\n"

@@ -26,7 +26,7 @@ SAMPLE: Final = 16
 """Faults of each kind but cuts that each recording meets here; `make torture` has them at every byte, too."""
 
 ARCHIVE_STEP: Final = 16
-"""In the long archives, cuts are so many bytes apart here, but for one Engine's; `make torture` has them all."""
+"""In the long archives, cuts are so many bytes apart here, but for one Engine's; `make torture` has others."""
 
 EDGE: Final = 2048
 """Bytes at both ends of an archive's answer that are all cut: heads, the first chunks, and the last."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -13,13 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import engines
-from aiodocker_images import DockerError, Event, ProgressFrame, Reference
+from aiodocker_images import ConfigError, DockerError, Endpoint, Event, ProgressFrame, Reference
 from aiodocker_images._failures import read_error
 from aiodocker_images._jsonstream import FrameDecoder
 from aiodocker_images._outcome import BuildOutcome, ImportOutcome, LoadOutcome, Outcome, PullOutcome, PushOutcome
 from aiodocker_images._tarcheck import TarCheck
 from aiodocker_images.progress import ProgressTracker
 
+from .contexts import write_context
 from .replay import recording
 from .sweep import OPERATIONS
 from .test_models import SAMPLES
@@ -140,3 +144,51 @@ def test_what_is_no_reference_is_refused_with_our_error_alone(text: str, data: s
     for name in (text, changed):
         with contextlib.suppress(DockerError):
             assert Reference.parse(str(Reference.parse(name))) == Reference.parse(name)
+
+
+CONFIG: Final = json.dumps(
+    {"currentContext": "prod", "credsStore": "pass", "auths": {"https://index.docker.io/v1/": {"auth": "dTpw"}}}
+).encode()
+HOSTS: Final = (
+    "unix:///run/docker.sock",
+    "tcp://[::1]:2376",
+    "ssh://me@there:22/run/docker.sock",
+    "https://there:2376/prefix",
+    "",
+)
+NAMES: Final = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
+ANYTHING: Final = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | NAMES | st.sampled_from(HOSTS),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(data=st.data())
+def test_whatever_is_in_the_files_of_the_docker_cli_there_is_an_endpoint_or_our_error(data: st.DataObject) -> None:
+    """Endpoints of any type, documents with bytes changed, certificates that are none, variables of any text."""
+    with tempfile.TemporaryDirectory(prefix="adi-") as name:
+        directory = Path(name)
+        endpoint = {
+            "Host": data.draw(st.sampled_from(HOSTS) | mutated(b"tcp://there:2376").map(lambda b: b.decode("latin-1"))),
+            "SkipTLSVerify": data.draw(st.booleans() | ANYTHING),
+        } | data.draw(st.dictionaries(st.sampled_from(["Host", "SkipTLSVerify", "More"]), ANYTHING, max_size=2))
+        files = data.draw(st.lists(st.sampled_from(["ca.pem", "cert.pem", "key.pem"]), unique=True))
+        meta = write_context(directory, "prod", files=tuple(files), **endpoint)
+        for path, content in ((meta, meta.read_bytes()), (directory / "config.json", CONFIG)):
+            path.write_bytes(data.draw(st.just(content) | mutated(content)))
+        more = st.fixed_dictionaries(
+            {},
+            optional={
+                "DOCKER_CONTEXT": st.just("prod") | NAMES,
+                "DOCKER_HOST": st.sampled_from(HOSTS) | NAMES,
+                "DOCKER_TLS_VERIFY": st.sampled_from(["", "1"]),
+                "DOCKER_TLS": st.sampled_from(["", "1"]),
+                "DOCKER_CERT_PATH": st.just(name) | NAMES,
+            },
+        )
+        try:
+            found = Endpoint.resolve(environ={"DOCKER_CONFIG": name, "HOME": name} | data.draw(more))
+        except ConfigError:
+            return
+        assert isinstance(found, Endpoint)

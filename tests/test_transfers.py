@@ -10,7 +10,7 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -271,63 +271,6 @@ async def test_a_frame_of_two_mebibytes_arrives_whole(scripted: ScriptedDaemon, 
     text = "x" * (2 << 20)
     scripted.on("POST", "/images/create", frames({"status": text}, *PULL))
     assert (await anext(images.pull_stream("alpine:3.20"))).status == text
-
-
-def recorded(body: bytes, chunk: int) -> bytes:
-    """A whole answer in HTTP chunks, as it is on the wire."""
-    pieces = [body[start : start + chunk] for start in range(0, len(body), chunk)]
-    return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"".join(
-        b"%x\r\n%s\r\n" % (len(piece), piece) for piece in [*pieces, b""]
-    )
-
-
-def lines(documents: list[Frame]) -> bytes:
-    return b"".join(json.dumps(document).encode() + b"\r\n" for document in documents)
-
-
-CUT: list[tuple[str, bytes, Callable[[ImageService], Awaitable[object]]]] = [
-    ("pull", recorded(lines(PULL), 100), lambda images: images.pull("alpine:3.20")),
-    ("push", recorded(lines(PUSH), 100), lambda images: images.push("alpine:3.20")),
-    ("load", recorded(lines(LOAD), 100), lambda images: images.load(b"tar")),
-    ("import", recorded(lines(IMPORT), 100), lambda images: images.import_image(b"tar")),
-    ("save", recorded(tar(("a", 10)), 2000), lambda images: images.save("alpine:3.20", to=io.BytesIO())),
-]
-
-
-@pytest.mark.parametrize(("name", "wire", "call"), CUT, ids=[each[0] for each in CUT])
-async def test_an_answer_cut_after_any_byte_is_an_interruption(
-    daemon: ScriptedDaemon,
-    images: ImageService,
-    leftovers: Leftovers,
-    name: str,
-    wire: bytes,
-    call: Callable[[ImageService], Awaitable[object]],
-) -> None:
-    """Cut after every single byte but the last, it never looks like a success, nor like somebody else's error."""
-    sent = 0
-
-    async def cut(exchange: Exchange) -> None:
-        await exchange.body()
-        await exchange.send(wire[:sent])
-        exchange.writer.close()  # what was sent arrives, and then the end
-        exchange.keep_alive = False
-
-    for method, path in [
-        ("POST", "/images/create"),
-        ("POST", "/images/alpine/push"),
-        ("POST", "/images/load"),
-        ("GET", "/images/alpine:3.20/get"),
-    ]:
-        daemon.on(method, path, cut)
-    await images.ping()
-    before = leftovers.now()
-    # A tar of 10 KiB is mostly padding: of that, every 97th byte will do.
-    for sent in [n for n in range(len(wire)) if name != "save" or n < 1200 or n % 97 == 0 or n > len(wire) - 20]:
-        with pytest.raises(StreamInterruptedError, match=f"^{name}"):
-            await call(images)
-    sent = len(wire)
-    await call(images)
-    await leftovers.settle(before)
 
 
 async def pull_for_ever(exchange: Exchange) -> None:

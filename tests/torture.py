@@ -13,7 +13,7 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -39,30 +39,49 @@ def say(text: str) -> None:
 
 
 async def scripted(seed: int, seconds: float) -> list[str]:
-    """Cut every recording at every byte, then the heavy loads, then other faults at random until the time is over."""
+    """Heavy loads, then a cut after every byte of each recording, then other faults at random until the time is over.
+
+    The cuts have half of what the loads leave, and say how many of all there are that was enough for. They begin
+    with the short answers; in the long ones, the bytes come in an order from the seed.
+    """
     until = time.monotonic() + seconds
     source = random.Random(seed)
     complaints: list[str] = []
     with tempfile.TemporaryDirectory(prefix="adi-", dir="/tmp") as name:
-        for engine in engines.ENGINES:
-            for operation in OPERATIONS:
-                wire = recording(engine, operation)
-                cuts = (Fault(kind="cut", direction="answer", offset=offset) for offset in range(len(wire)))
-                complaints += await sweep(engine, operation, wire, cuts, Path(name))
-        say(f"every recording was cut at each of its bytes: {INJECTED.total()} cuts")
-        complaints += await _heavy(Path(name), max(10, (until - time.monotonic()) / 4))
-        round_number = 0
-        while time.monotonic() < until:
-            round_number += 1
+        complaints += await _heavy(Path(name), max(10, seconds / 10))
+        complaints += await _cuts(source, Path(name), (time.monotonic() + until) / 2)
+        while True:
             engine, operation = source.choice(list(engines.ENGINES)), source.choice(OPERATIONS)
             wire = recording(engine, operation)
-            complaints += await sweep(engine, operation, wire, _faults(source, len(wire)), Path(name), workers=32)
+            faults = _faults(source, len(wire), until)
+            complaints += await sweep(engine, operation, wire, faults, Path(name), workers=32)
+            if time.monotonic() > until:
+                return complaints
+
+
+async def _cuts(source: random.Random, directory: Path, until: float) -> list[str]:
+    wires = [
+        (engine, operation, recording(engine, operation)) for engine in engines.ENGINES for operation in OPERATIONS
+    ]
+    complaints: list[str] = []
+    for engine, operation, wire in sorted(wires, key=lambda each: len(each[2])):
+        offsets = source.sample(range(len(wire)), len(wire))
+        cuts = (Fault(kind="cut", direction="answer", offset=offset) for offset in offsets)
+        complaints += await sweep(engine, operation, wire, _in_time(cuts, until), directory)
+    say(f"{INJECTED.total()} of {sum(len(wire) for *_, wire in wires)} bytes of the recordings were cut at")
     return complaints
 
 
-def _faults(source: random.Random, size: int) -> Iterator[Fault]:
-    for _ in range(BATCH):
-        yield Fault.random(source, source.choice(KINDS), "answer", size)
+def _in_time(faults: Iterable[Fault], until: float) -> Iterator[Fault]:
+    """Yield the faults until then, but one at least."""
+    for fault in faults:
+        yield fault
+        if time.monotonic() > until:
+            return
+
+
+def _faults(source: random.Random, size: int, until: float) -> Iterator[Fault]:
+    return _in_time((Fault.random(source, source.choice(KINDS), "answer", size) for _ in range(BATCH)), until)
 
 
 async def _heavy(directory: Path, seconds: float) -> list[str]:
@@ -71,17 +90,17 @@ async def _heavy(directory: Path, seconds: float) -> list[str]:
     say(f"{CALLS} calls: {grown.memory} bytes of memory and {grown.descriptors} descriptors more after them")
     if grown.memory > MEMORY or grown.descriptors > 0:
         complaints.append(f"{CALLS} calls left {grown}")
-    (directory / "docker.sock").unlink()
+    (directory / "docker.sock").unlink(missing_ok=True)
     peaks = await heavy.archive(directory, ARCHIVE)
     say(f"a save and a load of {ARCHIVE >> 30} GiB took at most {peaks} bytes of memory")
     if max(peaks.values()) > MEMORY:
         complaints.append(f"{ARCHIVE >> 30} GiB took {peaks}")
-    (directory / "docker.sock").unlink()
+    (directory / "docker.sock").unlink(missing_ok=True)
     cost = await heavy.slow_reader(directory, seconds)
     say(f"a reader that was slow for {seconds:.0f} s: {cost['sent']} bytes came, {cost['memory']} of memory")
     if max(cost.values()) > MEMORY:
         complaints.append(f"a slow reader cost {cost}")
-    (directory / "docker.sock").unlink()
+    (directory / "docker.sock").unlink(missing_ok=True)
     return complaints
 
 
