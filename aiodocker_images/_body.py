@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import socket
 from asyncio.trsock import TransportSocket
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -24,6 +25,8 @@ SEND_BUFFER: Final = 4 << 20
 
 With its default of 208 KiB a piece is sent in five parts, and the loop turns once for each.
 """
+
+_LOOK_SECONDS: Final = 0.001  # between two looks at a connection that is about to end
 
 
 class Body(aiohttp.Payload):
@@ -55,7 +58,8 @@ class Body(aiohttp.Payload):
             # it as lost; who reads the answer hears of that end by himself.
             task.add_done_callback(retrieve)
         try:
-            if (connection := self._unix_socket()) is not None:
+            # What goes through asyncio is better sent in parts: between them it hears what the daemon says.
+            if self._upload.sendable and (connection := self._unix_socket()) is not None:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
             async with contextlib.aclosing(self._upload.chunks()) as chunks:
                 await self._pump(chunks, writer)
@@ -70,6 +74,12 @@ class Body(aiohttp.Payload):
                 self._fail(error)
                 raise
             if chunk is None:
+                return
+            if self._hung_up():
+                # To send more would fail, and asyncio then drops what is still to be read: why it hung up.
+                await self._closed()
+                if self._size is None:
+                    raise ConnectionResetError("the daemon takes no more")  # lest an end of the body is sent
                 return
             await self._taken(writer.write(chunk))
             if self._upload.sendable and await self._send_rest(writer):
@@ -105,6 +115,21 @@ class Body(aiohttp.Payload):
         finally:
             os.close(descriptor)
         return False
+
+    def _hung_up(self) -> bool:
+        """Whether the daemon has closed a unix socket: most have answered before."""
+        connection = self._unix_socket()
+        if connection is None:
+            return False
+        poll = select.poll()
+        poll.register(connection.fileno(), 0)  # a hang-up is told unasked
+        return bool(poll.poll(0))
+
+    async def _closed(self) -> None:
+        """Wait until all that the daemon has sent is read, to its end."""
+        # asyncio tells of it only the protocol, which is aiohttp's.
+        while self._transport is not None and not self._transport.is_closing():  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_SECONDS)
 
     async def _writable(self, descriptor: int) -> None:
         loop = asyncio.get_running_loop()

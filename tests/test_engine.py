@@ -348,6 +348,14 @@ async def test_a_load_of_what_is_no_archive_gives_the_daemons_message(
     await leftovers.settle(open_before)
 
 
+async def test_the_daemons_own_words_are_heard_however_early_it_hangs_up(engine: ImageService) -> None:
+    """asyncio drops what is still to be read when a send fails: so nothing is sent to who has hung up."""  # noqa: D403
+    garbage = os.urandom(16 << 20)
+    for _ in range(30):
+        with pytest.raises(APIError, match="^load: "):
+            await engine.load(garbage)
+
+
 async def test_an_empty_archive_loads_nothing(engine: ImageService) -> None:
     """Whatever the Engine makes of it, no image appears and no success names one."""
     before = await all_names(engine)
