@@ -30,26 +30,31 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     """A frozen struct decoded from an answer of the Engine."""
 
     def __post_init__(self) -> None:
-        mends = _mends(type(self))
-        # One call in C for all fields: this runs for each of the thousand images of a list.
-        if mends.values is not None and None in mends.values(self):
-            for name, mend in mends.nullable:
+        # This runs for each of the thousand images of a list: no call in it that is not needed.
+        read, nullable, times = _MENDS.get(type(self)) or _mends(type(self))
+        if None in read(self):  # all fields in one call in C
+            for name, mend in nullable:
                 if getattr(self, name) is None:
                     msgspec.structs.force_setattr(self, name, mend())
-        for name in mends.times:
-            if (value := getattr(self, name)) is not None:
+        for name in times:
+            value = getattr(self, name)
+            if type(value) is int and 0 < value < _YEAR_10000:
+                msgspec.structs.force_setattr(self, name, datetime.fromtimestamp(value, UTC))
+            elif value is not None:
                 msgspec.structs.force_setattr(self, name, _timestamp(value))
 
 
 class _Mends(NamedTuple):
     """The fields of a model whose wire value may differ from the declared one."""
 
+    read: Callable[[object], tuple[Any, ...]]  # all that may be null
     nullable: tuple[tuple[str, Callable[[], Any]], ...]  # with what makes their default
-    values: Callable[[object], tuple[Any, ...]] | None  # reads all of these
     times: tuple[str, ...]
 
 
-@functools.cache
+_MENDS: Final[dict[type[Model], _Mends]] = {}
+
+
 def _mends(model: type[Model]) -> _Mends:
     hints = get_type_hints(model, include_extras=True)
     nullable: list[tuple[str, Callable[[], Any]]] = []
@@ -62,9 +67,14 @@ def _mends(model: type[Model]) -> _Mends:
         elif info.default not in (msgspec.NODEFAULT, None):
             nullable.append((info.name, functools.partial(_same, info.default)))
     names = [name for name, _ in nullable]
-    # Of a single name, attrgetter would return the value itself.
-    values = operator.attrgetter(*names, names[0]) if names else None
-    return _Mends(tuple(nullable), values, tuple(times))
+    # Of a single name, attrgetter would return the value itself, and of none there is none.
+    read = operator.attrgetter(*names, names[0]) if names else _nothing
+    _MENDS[model] = mends = _Mends(read, tuple(nullable), tuple(times))
+    return mends
+
+
+def _nothing(_: object) -> tuple[Any, ...]:
+    return ()
 
 
 def _same(default: object) -> object:
@@ -73,8 +83,6 @@ def _same(default: object) -> object:
 
 def _timestamp(value: object) -> datetime | None:
     """Convert a time of the Engine; the zero time of Go, an empty text and 0 mean that it is unknown."""
-    if type(value) is int and 0 < value < _YEAR_10000:
-        return datetime.fromtimestamp(value, UTC)
     if isinstance(value, datetime):
         return value
     if not value or not isinstance(value, str | int | float):

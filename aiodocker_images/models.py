@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from msgspec import field
@@ -211,10 +211,13 @@ class ImageManifest(Model, frozen=True, kw_only=True):
 
 _BARE_ID = re.compile(r"[0-9a-f]{64}")
 
+_NO_TAGS: Final = ("<none>:<none>",)
+_NO_DIGESTS: Final = ("<none>@<none>",)
+
 
 def _whole_id(image_id: str) -> str:
     # Podman 5.8 leaves out the algorithm in removals and in disk usage, and puts it before the same id elsewhere.
-    return f"sha256:{image_id}" if _BARE_ID.fullmatch(image_id) else image_id
+    return f"sha256:{image_id}" if len(image_id) == 64 and _BARE_ID.fullmatch(image_id) else image_id
 
 
 class ImageSummary(Model, frozen=True, kw_only=True):
@@ -239,12 +242,13 @@ class ImageSummary(Model, frozen=True, kw_only=True):
     descriptor: Descriptor | None = None
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        msgspec.structs.force_setattr(self, "id", _whole_id(self.id))
+        Model.__post_init__(self)  # super() takes a third of what all this takes
+        if (whole := _whole_id(self.id)) is not self.id:
+            msgspec.structs.force_setattr(self, "id", whole)
         # Below API 1.43, "<none>:<none>" and "<none>@<none>" stand for no name and no digest.
-        if self.repo_tags == ("<none>:<none>",):
+        if self.repo_tags == _NO_TAGS:
             msgspec.structs.force_setattr(self, "repo_tags", ())
-        if self.repo_digests == ("<none>@<none>",):
+        if self.repo_digests == _NO_DIGESTS:
             msgspec.structs.force_setattr(self, "repo_digests", ())
 
 
