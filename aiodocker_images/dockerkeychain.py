@@ -78,18 +78,15 @@ class DockerKeychain:
         raise failure
 
     async def _find(self, registry: str, environ: Mapping[str, str]) -> RegistryAuth | None:
-        for read in _sources(environ):
-            source = await in_thread(read)
-            if source is None:
-                continue
-            auth: RegistryAuth | None = None
-            if helper := source.helper(registry):
-                auth = await self._helpers.get(helper, source.server(registry), environ)
+        sources = _sources(environ)
+        # One turn of a thread for all of it, unless a helper is in the way: this is done for every pull.
+        while isinstance(found := await in_thread(_look, sources, registry), _Source):
+            auth = await self._helpers.get(found.helper(registry), found.server(registry), environ)
             if auth is None:
-                auth = await in_thread(source.entry, registry)
+                auth = await in_thread(found.entry, registry)
             if auth is not None:
                 return auth
-        return None
+        return found
 
     async def _find_all(self, environ: Mapping[str, str]) -> dict[str, RegistryAuth]:
         sources: list[_Source] = []
@@ -185,6 +182,18 @@ class _Source:
             # There, unlike in the docker CLI's file, a path is a namespace: credentials for a part of a registry.
             return {name: entry for name, entry in auths.items() if "/" not in name or "://" in name}
         return auths
+
+
+def _look(sources: Iterator[Callable[[], _Source | None]], registry: str) -> RegistryAuth | _Source | None:
+    """Return the credentials for a registry, or the next source whose helper is to be asked first; in a thread."""
+    for read in sources:
+        if (source := read()) is None:
+            continue
+        if source.helper(registry):
+            return source
+        if (auth := source.entry(registry)) is not None:
+            return auth
+    return None
 
 
 def _entry(raw: msgspec.Raw, where: str) -> RegistryAuth | None:
