@@ -102,7 +102,7 @@ def read_error(status: int, reason: str | None, body: bytes) -> tuple[int, str]:
 
 def whole_text(text: str) -> str:
     """Replace what aiohttp could not decode of a head, and what no log could encode."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _short(text: str) -> str:

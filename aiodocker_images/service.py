@@ -30,6 +30,8 @@ DEFAULT_CONNECT_TIMEOUT: Final = 10.0
 
 _PATH: Final = re.compile(r"(?:/[A-Za-z0-9._:@\[\]-]+)+")
 
+_PING: Final = Call(operation="ping", method="HEAD", path="/_ping")
+_GET_VERSION: Final = Call(operation="version", method="GET", path="/version")
 _VERSION: Final = msgspec.json.Decoder(EngineVersion)
 
 
@@ -82,12 +84,12 @@ class ImageService(Transfers, Images, Registry, Build, Events):
 
         Raises `DaemonUnreachableError` and every other `DockerError`. HEAD /_ping (any API version).
         """
-        with self._transport.located(Call(operation="ping", method="HEAD", path="/_ping")):
+        with self._transport.located(_PING):
             return await self._transport.ping()
 
     async def version(self) -> EngineVersion:
         """Return the versions of the daemon, of its parts and of its API. GET /version (API 1.41)."""
-        return await self._transport.fetch(Call(operation="version", method="GET", path="/version"), _VERSION)
+        return await self._transport.fetch(_GET_VERSION, _VERSION)
 
     async def request(
         self,
