@@ -65,6 +65,8 @@ class Exchange:
 
     async def send(self, data: bytes) -> None:
         """Send bytes as they are."""
+        if self.writer.is_closing():  # to uvloop it is a RuntimeError
+            raise ConnectionResetError("the client is gone")
         self.writer.write(data)
         await self.writer.drain()
         self.sent += len(data)
