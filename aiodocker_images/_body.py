@@ -58,8 +58,7 @@ class Body(aiohttp.Payload):
             # it as lost; who reads the answer hears of that end by himself.
             task.add_done_callback(retrieve)
         try:
-            # What goes through asyncio is better sent in parts: between them it hears what the daemon says.
-            if self._upload.sendable and (connection := self._unix_socket()) is not None:
+            if (connection := self._unix_socket()) is not None:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
             async with contextlib.aclosing(self._upload.chunks()) as chunks:
                 await self._pump(chunks, writer)
@@ -75,9 +74,7 @@ class Body(aiohttp.Payload):
                 raise
             if chunk is None:
                 return
-            if self._hung_up():
-                # To send more would fail, and asyncio then drops what is still to be read: why it hung up.
-                await self._closed()
+            if await self._hung_up():
                 if self._size is None:
                     raise ConnectionResetError("the daemon takes no more")  # lest an end of the body is sent
                 return
@@ -116,20 +113,23 @@ class Body(aiohttp.Payload):
             os.close(descriptor)
         return False
 
-    def _hung_up(self) -> bool:
-        """Whether the daemon has closed a unix socket: most have answered before."""
-        connection = self._unix_socket()
-        if connection is None:
+    async def _hung_up(self) -> bool:
+        """Whether the daemon takes no more; if so, wait until what it has answered is read."""
+        transport, connection = self._transport, self._unix_socket()
+        if transport is None:
             return False
-        poll = select.poll()
-        poll.register(connection.fileno(), 0)  # a hang-up is told unasked
-        return bool(poll.poll(0))
-
-    async def _closed(self) -> None:
-        """Wait until all that the daemon has sent is read, to its end."""
+        if connection is not None:
+            poll = select.poll()
+            poll.register(connection.fileno(), 0)  # a hang-up is told unasked
+            if not poll.poll(0):
+                return False
+        elif not transport.is_closing():
+            return False
         # asyncio tells of it only the protocol, which is aiohttp's.
-        while self._transport is not None and not self._transport.is_closing():  # noqa: ASYNC110
+        while not transport.is_closing():  # noqa: ASYNC110
             await asyncio.sleep(_LOOK_SECONDS)
+        await asyncio.sleep(0)  # a send that failed lets the protocol know in the next turn of the loop
+        return True
 
     async def _writable(self, descriptor: int) -> None:
         loop = asyncio.get_running_loop()

@@ -23,6 +23,7 @@ from yarl import URL
 from . import _failures
 from ._archive import ArchiveUpload
 from ._body import Body
+from ._bodyreader import StreamedResponse, read_some
 from ._connector import Link
 from ._guard import GuardedResponse
 from ._query import Query, check_query
@@ -59,7 +60,7 @@ MAX_ERROR_SECONDS: Final = 10.0
 
 FRAME_BUFFER: Final = 64 << 10
 ARCHIVE_BUFFER: Final = 1 << 20
-"""Bytes that are buffered of an answer before aiohttp stops reading the socket (it lets twice this pass)."""
+"""Bytes of an answer that wait to be read before no more is taken from the socket."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,12 +108,7 @@ class Live:
         failure: Exception | None = None
         try:
             self._response = response = await session.request(
-                self._call.method,
-                url,
-                data=body,
-                headers=self._call.headers,
-                allow_redirects=False,
-                read_bufsize=self._call.buffer,
+                self._call.method, url, data=body, headers=self._call.headers, allow_redirects=False
             )
         except Exception as error:  # noqa: BLE001 - translated, or raised as it is
             failure = self._failure(error, answered=False)
@@ -120,8 +116,8 @@ class Live:
             # Nothing is asked that 1xx or 3xx would answer: no upgrade, no condition, and no redirect is followed.
             if not 200 <= response.status < 300:
                 failure = self._transport.refusal(self._call, response, await self._error_body(response))
-            elif self._call.buffer == ARCHIVE_BUFFER and isinstance(response, GuardedResponse):
-                response.expect_much()
+            elif isinstance(response, StreamedResponse):
+                response.expect(self._call.buffer, archive=self._call.buffer == ARCHIVE_BUFFER)
         if failure is not None:
             raise failure
 
@@ -129,10 +125,9 @@ class Live:
         """Yield the body as it comes, in pieces of any size; raise if it ends before its end."""
         if self._response is None:
             raise RuntimeError("start() comes first")
-        content = self._response.content
         while True:
             try:
-                data = await content.readany()
+                data = await read_some(self._response, self._transport.idle_timeout)
             except Exception as error:  # noqa: BLE001 - translated, or raised as it is
                 failure = self._failure(error, answered=True)
                 break
@@ -145,11 +140,10 @@ class Live:
         """Return the whole body; raise if it ends before its end, or passes the limit."""
         if self._response is None:
             raise RuntimeError("start() comes first")
-        content = self._response.content
         pieces: list[bytes] = []
         size = 0
         try:
-            while data := await content.readany():
+            while data := await read_some(self._response, self._transport.idle_timeout):
                 pieces.append(data)
                 size += len(data)
                 if size > limit:
@@ -184,13 +178,12 @@ class Live:
             return self._body.failure
         return self._transport.failure(error, answered=answered)
 
-    @staticmethod
-    async def _error_body(response: aiohttp.ClientResponse) -> bytes:
+    async def _error_body(self, response: aiohttp.ClientResponse) -> bytes:
         body = bytearray()
         # A cut in the middle of an error message leaves what there is of it, and so does an end that never comes.
         with contextlib.suppress(aiohttp.ClientError, OSError):
             async with asyncio.timeout(MAX_ERROR_SECONDS):
-                while len(body) < MAX_ERROR_BODY and (data := await response.content.readany()):
+                while len(body) < MAX_ERROR_BODY and (data := await read_some(response, self._transport.idle_timeout)):
                     body += data
         return bytes(body[:MAX_ERROR_BODY])
 
@@ -443,7 +436,7 @@ class Transport:
                 },
                 auto_decompress=False,
                 middlewares=self._link.middlewares,
-                response_class=GuardedResponse,
+                response_class=GuardedResponse if shared else StreamedResponse,
             )
         return self._sessions[shared]
 

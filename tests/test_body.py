@@ -7,13 +7,18 @@ import contextlib
 import errno
 import hashlib
 import os
-from collections.abc import Awaitable, Callable
+import select
+import socket
+import threading
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from aiodocker_images import (
     ArchiveFileError,
+    ArchiveSource,
     ImageService,
     NoSpaceError,
     ServerError,
@@ -173,6 +178,20 @@ async def refuse_and_linger(exchange: Exchange) -> None:
     exchange.cut()
 
 
+async def in_pieces(archive: Path) -> AsyncGenerator[bytes, None]:
+    with archive.open("rb") as file:
+        while piece := file.read(PIECE):
+            yield piece
+
+
+SOURCES: dict[str, Callable[[Path], ArchiveSource]] = {
+    "path": lambda path: path,
+    "bytes": lambda path: path.read_bytes(),
+    "async iterable": in_pieces,
+}
+
+
+@pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
 @pytest.mark.parametrize(
     ("refuse", "error"),
     [(refuse_in_the_stream, ServerError), (refuse_by_status, NoSpaceError), (refuse_and_linger, NoSpaceError)],
@@ -185,6 +204,7 @@ async def test_an_early_answer_is_heard(
     leftovers: Leftovers,
     refuse: Handler,
     error: type[Exception],
+    source: Callable[[Path], ArchiveSource],
 ) -> None:
     daemon.on("POST", "/images/load", refuse)
     await images.ping()
@@ -192,8 +212,40 @@ async def test_an_early_answer_is_heard(
     for _ in range(5):
         async with asyncio.timeout(10):
             with pytest.raises(error):
-                await images.load(archive)
+                await images.load(source(archive))
     await leftovers.settle(before)
+
+
+async def test_an_answer_is_heard_that_is_unread_when_a_send_fails(
+    short_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The daemon hangs up between the look at the connection and the send, and the loop has not turned since."""
+    hung_up = threading.Event()
+
+    def refuse(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(1 << 16)  # the head, and what may come with it
+            connection.sendall(b"HTTP/1.1 500 X\r\nContent-Length: 27\r\n\r\n" + b'{"message":"no such luck"}\n')
+        hung_up.set()
+
+    async def source() -> AsyncGenerator[bytes, None]:
+        yield b"begin"
+        hung_up.wait(10)  # the loop stands still
+        yield bytes(PIECE)
+        yield bytes(PIECE)
+
+    blind = SimpleNamespace(register=lambda *_: None, poll=lambda *_: False)
+    monkeypatch.setattr(select, "poll", lambda: blind)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(short_path / "d.sock"))
+        listener.listen()
+        thread = threading.Thread(target=refuse, args=[listener])
+        thread.start()
+        async with ImageService(f"unix://{short_path}/d.sock", api_version="1.45") as images:
+            with pytest.raises(ServerError, match="no such luck"):
+                await images.load(source())
+        thread.join()
 
 
 async def test_a_connection_that_is_cut_in_the_middle_ends_the_load(

@@ -32,7 +32,7 @@ from aiodocker_images import (
     _transport,
 )
 from aiodocker_images._failures import MAX_PLAIN_TEXT
-from aiodocker_images._guard import MAX_OVERHEAD
+from aiodocker_images._framing import MAX_OVERHEAD
 from aiodocker_images._jsonstream import MAX_FRAME
 
 from .conftest import Leftovers
