@@ -242,7 +242,8 @@ class _HeadGuard(Guard):
         else:
             self._transport.set_protocol(self)
             self._reader, self._head = None, bytearray()
-            super().data_received(reader.given_back())
+            if rest := reader.given_back():
+                super().data_received(rest)
 
 
 class StreamedResponse(GuardedResponse):

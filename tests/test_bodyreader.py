@@ -104,6 +104,22 @@ async def test_a_reader_that_is_slow_is_no_daemon_that_stalls(daemon: ScriptedDa
         assert await read(images, 0.5) == archive
 
 
+async def test_a_daemon_that_is_slow_is_none_that_stalls(daemon: ScriptedDaemon) -> None:
+    """The time limit is between two pieces: aiohttp's own, which sees none of them, runs out here, and stops nobody."""
+
+    async def trickle(exchange: Exchange) -> None:
+        await exchange.body()
+        await exchange.head()
+        for _ in range(8):
+            await asyncio.sleep(0.1)
+            await exchange.chunk(FRAMES)
+        await exchange.end()
+
+    daemon.on("POST", "/images/load", trickle)
+    async with ImageService(daemon.socket, idle_timeout=0.4) as images:
+        assert len([frame async for frame in images.load_stream(b"x")]) == 24
+
+
 async def test_a_daemon_that_stalls_is_noticed(daemon: ScriptedDaemon) -> None:
     async def stall(exchange: Exchange) -> None:
         await exchange.head()
