@@ -12,7 +12,7 @@ import socket
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
-from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
@@ -235,7 +235,7 @@ async def test_an_answer_is_heard_that_is_unread_when_a_send_fails(
         yield bytes(PIECE)
         yield bytes(PIECE)
 
-    blind = SimpleNamespace(register=lambda *_: None, poll=lambda *_: False)
+    blind = Mock(poll=Mock(return_value=[]))
     monkeypatch.setattr(select, "poll", lambda: blind)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(short_path / "d.sock"))
