@@ -9,9 +9,7 @@
 progress frames or of bytes. Every failure is a `DockerError`; `aiodocker_images.errors` draws the family.
 """
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 from ._version import __version__
@@ -27,6 +25,21 @@ if TYPE_CHECKING:
     )
     from ._events import (
         Moment,
+    )
+    from ._mirror import (
+        CredentialNames,
+        MirrorFailure,
+        MirrorJob,
+        MirrorOutcome,
+        MirrorPlan,
+        MirrorStatus,
+        MirrorSummary,
+        OnMirrorFrame,
+        Retry,
+        TransferOutcome,
+        mirror,
+        mirror_on_cluster,
+        transfer,
     )
     from ._operation import (
         OnFrame,
@@ -85,21 +98,6 @@ if TYPE_CHECKING:
         StreamStalledError,
         UnauthorizedError,
         UnsupportedAPIVersionError,
-    )
-    from .mirror import (
-        MirrorFailure,
-        MirrorJob,
-        MirrorOutcome,
-        MirrorPlan,
-        MirrorSummary,
-        Retry,
-    )
-    from .mirror.run import (
-        mirror,
-    )
-    from .mirror.transfer import (
-        TransferOutcome,
-        transfer,
     )
     from .models import (
         Attestation,
@@ -182,6 +180,7 @@ __all__ = [
     "ConflictError",
     "ContextNotFoundError",
     "CredentialHelperError",
+    "CredentialNames",
     "DaemonUnreachableError",
     "Descriptor",
     "DistributionInspect",
@@ -224,12 +223,14 @@ __all__ = [
     "MirrorJob",
     "MirrorOutcome",
     "MirrorPlan",
+    "MirrorStatus",
     "MirrorSummary",
     "Moment",
     "MultiKeychain",
     "NoSpaceError",
     "NotFoundError",
     "OnFrame",
+    "OnMirrorFrame",
     "Ping",
     "Platform",
     "ProgressDetail",
@@ -264,6 +265,7 @@ __all__ = [
     "UnsupportedAPIVersionError",
     "__version__",
     "mirror",
+    "mirror_on_cluster",
     "read_trace",
     "transfer",
 ]
@@ -286,7 +288,7 @@ _HOMES = (
     "_build",
     "_events",
     "service",
-    "mirror",
+    "_mirror",
 )
 
 
@@ -306,14 +308,3 @@ if not TYPE_CHECKING:
 
     def __dir__() -> list[str]:
         return sorted({*globals(), *__all__})
-
-
-class _Package(ModuleType):
-    """`mirror` is a function here, and stays one when the package of that name is imported."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if not (name in __all__ and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

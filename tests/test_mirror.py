@@ -21,12 +21,12 @@ from aiodocker_images import (
     MirrorFailure,
     MirrorJob,
     MirrorOutcome,
+    MirrorStatus,
     MirrorSummary,
     ProgressFrame,
     Retry,
     mirror,
 )
-from aiodocker_images.mirror import MirrorStatus
 
 from .conftest import Leftovers
 from .mirror_daemon import MirrorDaemon, answers, canonical, cut, digest_of, fails_in_stream

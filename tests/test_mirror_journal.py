@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aiodocker_images import ConfigError, ImageService, MirrorJob, MirrorOutcome, Retry, mirror
-from aiodocker_images.mirror import _journal
-from aiodocker_images.mirror._journal import (
+from aiodocker_images._mirror import _journal
+from aiodocker_images._mirror._journal import (
     Began,
     Borrowed,
     Done,

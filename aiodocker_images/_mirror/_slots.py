@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 from collections import Counter, defaultdict, deque
-from collections.abc import AsyncGenerator, Generator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -41,10 +41,18 @@ class Slots:
     it there.
     """
 
-    def __init__(self, concurrency: int, per_registry: int | Mapping[str, int] | None, retry: Retry) -> None:
+    def __init__(
+        self,
+        concurrency: int,
+        per_registry: int | Mapping[str, int] | None,
+        retry: Retry,
+        *,
+        on_pause: Callable[[str, float], object] | None = None,
+    ) -> None:
         self._concurrency = concurrency
         self._per_registry = per_registry
         self._retry = retry
+        self._on_pause = on_pause
         self._transfers = 0
         self._images: Counter[str] = Counter()
         self._busy: Counter[str] = Counter()
@@ -111,14 +119,20 @@ class Slots:
         self._grant()
 
     def _slow_down(self, registry: str) -> None:
-        """Pause all that has to do with `registry`, for longer each time that it asks for it in a row."""
+        """Pause all that has to do with `registry`, for longer each time that it asks for it in a row; tell others."""
         if self._pause_of(registry) > 0:
             return  # the answer to what was sent before the pause
-        loop = asyncio.get_running_loop()
         seconds = min(self._retry.maximum, self._retry.initial * 2.0 ** min(self._strikes[registry], 60))
         seconds += random.uniform(0, self._retry.jitter)  # noqa: S311 - so that not all come back at once
         self._strikes[registry] += 1
-        self._resume[registry] = loop.time() + seconds
+        self.pause(registry, seconds)
+        if self._on_pause is not None:
+            self._on_pause(registry, seconds)
+
+    def pause(self, registry: str, seconds: float) -> None:
+        """Leave `registry` alone for so many seconds, or for longer if it is to be already."""
+        loop = asyncio.get_running_loop()
+        self._resume[registry] = max(self._resume.get(registry, 0.0), loop.time() + seconds)
         loop.call_later(seconds, self._grant)
 
     def _pause_of(self, registry: str) -> float:
