@@ -10,7 +10,7 @@ from typing import Any
 
 import distributed
 
-from aiodocker_images import ImageService, MirrorJob, MirrorOutcome, Retry, mirror_on_cluster
+from aiodocker_images import ImageService, MirrorJob, Retry, mirror_on_cluster
 from aiodocker_images._mirror import cluster as module
 
 from .mirror_daemon import MirrorDaemon, answers
@@ -29,27 +29,32 @@ def leaves_alone(registry: str) -> bool:
     return any(slots._pause_of(registry) > 0 for runs in module._slots.values() for slots in runs.values())
 
 
+def listeners(dask_scheduler: distributed.Scheduler) -> int:
+    """Say, on the scheduler, how many would hear of a pause."""
+    return len(dask_scheduler._broker._topics[module.PAUSES].subscribers)
+
+
 async def test_a_rate_limit_pauses_its_registry_on_all_workers(short_path: Path) -> None:
-    """One worker meets it; the other hears of it while it is at work, and does not even ask for what comes next."""
+    """One worker meets it; the other hears of it while it is at work, and neither even asks for what comes next."""
     dask: Any = distributed  # whose constructors and methods have no types
-    begun, go = asyncio.Event(), asyncio.Event()
+    heard, go = asyncio.Event(), asyncio.Event()
 
     async def wait(engine: MirrorDaemon, exchange: Exchange) -> None:
-        begun.set()
         await go.wait()
         await engine.pull(f"{OTHER}app:1", exchange)
 
     async def limit(exchange: Exchange) -> None:
-        await begun.wait()  # or the other worker might meet it, too
+        await heard.wait()
         await answers(429, "toomanyrequests: slow down")(exchange)
 
+    later = [f"{LIMITED}later{number}" for number in range(4)]
     async with contextlib.AsyncExitStack() as stack:
         daemons = [
             MirrorDaemon(await stack.enter_async_context(ScriptedDaemon(short_path / str(name)))) for name in (0, 1)
         ]
         for daemon in daemons:
-            for name in (f"{LIMITED}one:1", f"{LIMITED}two:1", f"{OTHER}app:1"):
-                daemon.publish(name)
+            for name in (f"{LIMITED}one", f"{OTHER}app", *later):
+                daemon.publish(f"{name}:1")
             daemon.trouble[f"pull {LIMITED}one:1"] = [limit]
             daemon.trouble[f"pull {OTHER}app:1"] = [functools.partial(wait, daemon)]
         local = await stack.enter_async_context(
@@ -59,22 +64,27 @@ async def test_a_rate_limit_pauses_its_registry_on_all_workers(short_path: Path)
         )
         client = await stack.enter_async_context(dask.Client(local, asynchronous=True))
         await client.wait_for_workers(2)
-        jobs = [MirrorJob(f"{name}:1", f"{TARGET}{name}") for name in (f"{LIMITED}one", f"{OTHER}app", f"{LIMITED}two")]
+        jobs = [MirrorJob(f"{name}:1", f"{TARGET}{name}") for name in (f"{LIMITED}one", f"{OTHER}app", *later)]
         service = functools.partial(own_daemon, str(short_path))
-        patient = Retry(initial=3600, maximum=3600)
-        outcomes: list[MirrorOutcome] = []
+        once = Retry(attempts=1, initial=3600, maximum=3600)
         stream = await stack.enter_async_context(
-            contextlib.aclosing(mirror_on_cluster(client, jobs, service=service, retry=patient))
+            contextlib.aclosing(mirror_on_cluster(client, jobs, service=service, retry=once))
         )
-        next_one = asyncio.ensure_future(anext(stream))
+        first = asyncio.ensure_future(anext(stream))
+        while sum(daemon.count("pull") for daemon in daemons) < 2 or await client.run_on_scheduler(listeners) < 2:
+            await asyncio.sleep(0.02)
+        heard.set()
+        outcome = await first
+        assert (outcome.job, outcome.status) == (jobs[0], "failed")
         while not all((await client.run(leaves_alone, "limited.example")).values()):
             await asyncio.sleep(0.02)
         go.set()
-        outcomes.append(await next_one)
-        assert (outcomes[0].job, outcomes[0].status) == (jobs[1], "mirrored")
-        while sum(daemon.count("list") for daemon in daemons) < 3:  # the third has begun
+        outcome = await anext(stream)
+        assert (outcome.job, outcome.status) == (jobs[1], "mirrored")
+        while any(daemon.count("list") < 2 for daemon in daemons):  # each has begun another job
             await asyncio.sleep(0.02)
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.1)
         log = [entry for daemon in daemons for entry in daemon.log]
-        assert [entry for entry in log if entry.endswith(f"{LIMITED}two:1")] == []
+        assert [entry for entry in log if entry.startswith(f"look {LIMITED}later")] == []
         assert log.count(f"pull {LIMITED}one:1") == 1
+        assert not [entry for entry in log if entry.startswith(f"pull {LIMITED}later")]

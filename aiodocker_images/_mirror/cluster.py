@@ -10,10 +10,11 @@ import contextlib
 import hashlib
 import os
 import secrets
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 from weakref import WeakKeyDictionary
 
 from aiodocker_images._threads import outlast
@@ -44,6 +45,10 @@ def _dask() -> Any:  # noqa: ANN401 - see below
     return distributed
 
 
+_Logged = tuple[float, tuple[str, str, float]]
+"""A pause: when the scheduler heard of it, and the run, the registry, the seconds."""
+
+
 class _Future(Protocol):
     """A distributed.Future of an asynchronous client."""
 
@@ -64,7 +69,9 @@ class _Client(Protocol):
 
     def cancel(self, futures: list[_Future], *, force: bool) -> Awaitable[None]: ...
 
-    def subscribe_topic(self, topic: str, handler: Callable[[tuple[float, object]], None]) -> None: ...
+    def subscribe_topic(self, topic: str, handler: Callable[[_Logged], None]) -> None: ...
+
+    def get_events(self, topic: str) -> Awaitable[Iterable[_Logged]]: ...
 
 
 class _Event(Protocol):
@@ -206,8 +213,8 @@ _slots: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Slots]] = WeakKey
 """By the loop and the run, which is the last one."""
 
 
-def _slots_of(order: _Order, client: _Client) -> Slots:
-    """Return what bounds a run on this worker, and let it hear of the pauses of the others."""
+async def _slots_of(order: _Order, client: _Client) -> Slots:
+    """Return what bounds a run on this worker, and let it hear of the pauses of the others, and what it has missed."""
     ours = _slots.setdefault(asyncio.get_running_loop(), {})
     if order.run not in ours:
         worker: _Worker = _dask().get_worker()
@@ -215,14 +222,17 @@ def _slots_of(order: _Order, client: _Client) -> Slots:
         def tell(registry: str, seconds: float) -> None:
             worker.log_event(PAUSES, [order.run, registry, seconds])
 
-        def hear(event: tuple[float, object]) -> None:
-            run, registry, seconds = cast("tuple[str, str, float]", event[1])
+        def hear(event: _Logged) -> None:
+            (then, (run, registry, seconds)) = event
             if run in ours:
-                ours[run].pause(registry, seconds)
+                # Clocks may differ: never for longer than was said.
+                ours[run].pause(registry, min(seconds, then + seconds - time.time()))
 
         ours.clear()
         ours[order.run] = Slots(order.options.concurrency, None, order.options.retry, on_pause=tell)
         client.subscribe_topic(PAUSES, hear)
+        for event in await client.get_events(PAUSES):
+            hear(event)
     return ours[order.run]
 
 
@@ -230,8 +240,9 @@ async def _on_worker(order: _Order) -> list[MirrorOutcome]:
     """Do the jobs of one source, until they end or everything is to stop."""
     outcomes: list[MirrorOutcome] = []
     client = await _dask().get_client()
+    slots = await _slots_of(order, client)
     stop = asyncio.create_task(_set(_dask().Event(f"{order.run}-stop", client=client)))
-    work = asyncio.create_task(_work(order, _slots_of(order, client), outcomes))
+    work = asyncio.create_task(_work(order, slots, outcomes))
     try:
         await asyncio.wait({stop, work}, return_when=asyncio.FIRST_COMPLETED)
         if work.done():
