@@ -26,10 +26,10 @@ def own_daemon(directory: str) -> ImageService:
 
 def leaves_alone(registry: str) -> bool:
     """Say, on a worker, whether its last run leaves a registry alone."""
-    return any(slots._pause_of(registry) > 0 for runs in module._slots.values() for slots in runs.values())
+    return any(slots._pause_of(registry) > 0 for runs in module._slots.values() for slots in runs.values())  # pyright: ignore[reportPrivateUsage] - what nobody else asks
 
 
-def listeners(dask_scheduler: distributed.Scheduler) -> int:
+def listeners(dask_scheduler: Any) -> int:  # noqa: ANN401 - the broker has no types
     """Say, on the scheduler, how many would hear of a pause."""
     return len(dask_scheduler._broker._topics[module.PAUSES].subscribers)
 
