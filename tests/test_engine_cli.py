@@ -326,6 +326,17 @@ async def test_transfer_brings_images_into_another_engine(engine_name: str, push
 
 
 @pytest.mark.once
+async def test_a_transfer_is_drawn_image_by_image(engine_name: str, pushed: list[str]) -> None:
+    await run("pull", "-q", *pushed)
+    with engines.Engine(engine_name) as other, Terminal("transfer", "--to", other.host, *pushed) as terminal:
+        assert await terminal.ended() == 0
+        assert terminal.is_as_before()
+        assert [line[:1] for line in terminal.lines] == ["✓", "✓", "T"]
+        assert "Total " in terminal.lines[-1]
+        assert any("▸" in line for picture in terminal.pictures for line in picture)
+
+
+@pytest.mark.once
 async def test_endpoint_says_what_is_chosen_and_why(engine_host: str) -> None:
     assert (await run("endpoint")).out == f"{engine_host} (from DOCKER_HOST)\n"
     assert (await run("-H", "/x.sock", "endpoint")).out == "unix:///x.sock (from argument)\n"

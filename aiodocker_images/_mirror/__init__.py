@@ -5,7 +5,7 @@ from .cluster import mirror_on_cluster
 from .jobs import MirrorFailure, MirrorJob, MirrorOutcome, MirrorStatus, MirrorSummary, Retry
 from .plan import CredentialNames, MirrorPlan
 from .run import mirror
-from .transfers import TransferOutcome, transfer
+from .transfers import OnTransferBytes, TransferOutcome, transfer
 
 __all__ = [
     "CredentialNames",
@@ -16,6 +16,7 @@ __all__ = [
     "MirrorStatus",
     "MirrorSummary",
     "OnMirrorFrame",
+    "OnTransferBytes",
     "Retry",
     "TransferOutcome",
     "mirror",
