@@ -10,9 +10,11 @@ progress frames or of bytes. Every failure is a `DockerError`; `aiodocker_images
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING
 
 from ._version import __version__
+
+# typing's, for checkers alone: the import of typing would be half of this package's.
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from ._archive import (
