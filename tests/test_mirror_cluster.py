@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import distributed
+import pytest
 
 from aiodocker_images import ImageService, MirrorJob, Retry, mirror_on_cluster
 from aiodocker_images._mirror import cluster as module
 
 from .mirror_daemon import MirrorDaemon, answers
 from .scripted import Exchange, ScriptedDaemon
+
+# It needs no Engine, but distributed, as the other tests of clusters: not for every loop and every Python.
+pytestmark = pytest.mark.once
 
 LIMITED, OTHER, TARGET = "limited.example/", "other.example/", "target.example/"
 
