@@ -9,12 +9,12 @@
 progress frames or of bytes. Every failure is a `DockerError`; `aiodocker_images.errors` draws the family.
 """
 
-import sys
 from importlib import import_module
-from types import ModuleType
-from typing import TYPE_CHECKING
 
 from ._version import __version__
+
+# typing's, for checkers alone: the import of typing would be half of this package's.
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from ._archive import (
@@ -27,6 +27,22 @@ if TYPE_CHECKING:
     )
     from ._events import (
         Moment,
+    )
+    from ._mirror import (
+        CredentialNames,
+        MirrorFailure,
+        MirrorJob,
+        MirrorOutcome,
+        MirrorPlan,
+        MirrorStatus,
+        MirrorSummary,
+        OnMirrorFrame,
+        OnTransferBytes,
+        Retry,
+        TransferOutcome,
+        mirror,
+        mirror_on_cluster,
+        transfer,
     )
     from ._operation import (
         OnFrame,
@@ -85,21 +101,6 @@ if TYPE_CHECKING:
         StreamStalledError,
         UnauthorizedError,
         UnsupportedAPIVersionError,
-    )
-    from .mirror import (
-        MirrorFailure,
-        MirrorJob,
-        MirrorOutcome,
-        MirrorPlan,
-        MirrorSummary,
-        Retry,
-    )
-    from .mirror.run import (
-        mirror,
-    )
-    from .mirror.transfer import (
-        TransferOutcome,
-        transfer,
     )
     from .models import (
         Attestation,
@@ -182,6 +183,7 @@ __all__ = [
     "ConflictError",
     "ContextNotFoundError",
     "CredentialHelperError",
+    "CredentialNames",
     "DaemonUnreachableError",
     "Descriptor",
     "DistributionInspect",
@@ -224,12 +226,15 @@ __all__ = [
     "MirrorJob",
     "MirrorOutcome",
     "MirrorPlan",
+    "MirrorStatus",
     "MirrorSummary",
     "Moment",
     "MultiKeychain",
     "NoSpaceError",
     "NotFoundError",
     "OnFrame",
+    "OnMirrorFrame",
+    "OnTransferBytes",
     "Ping",
     "Platform",
     "ProgressDetail",
@@ -264,6 +269,7 @@ __all__ = [
     "UnsupportedAPIVersionError",
     "__version__",
     "mirror",
+    "mirror_on_cluster",
     "read_trace",
     "transfer",
 ]
@@ -286,7 +292,7 @@ _HOMES = (
     "_build",
     "_events",
     "service",
-    "mirror",
+    "_mirror",
 )
 
 
@@ -306,14 +312,3 @@ if not TYPE_CHECKING:
 
     def __dir__() -> list[str]:
         return sorted({*globals(), *__all__})
-
-
-class _Package(ModuleType):
-    """`mirror` is a function here, and stays one when the package of that name is imported."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if not (name in __all__ and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

@@ -2,7 +2,7 @@
 
     python -m benchmarks [--rows save,podman] [--rounds 7]
 
-With neither, it runs everything and writes RESULTS.md and growth.svg beside this file. Needs root for the Engines.
+With neither, it runs everything and writes its section of RESULTS.md, and growth.svg beside it. The Engines need root.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from .growth import plots
 from .harness import CACHE, ROOT, Results, Row, install, measure, peer
 from .peer import BLOCK, frame
 from .picture import draw
+from .results import write
 
 ROOMY = 6 << 30  # bytes that archives take at once
 PROGRAM_TURNS = 7
@@ -58,8 +59,8 @@ def main() -> None:
             with peer(directory) as socket:
                 (ROOT / "benchmarks" / "growth.svg").write_text(draw(list(plots(socket, directory))))
     if not wanted:
-        title = "# What was measured\n\n`make bench` writes this file.\n\n![How each grows](growth.svg)"
-        (ROOT / "benchmarks" / "RESULTS.md").write_text(f"{title}\n\n{text}\n")
+        title = "## Operations\n\n`make bench` writes this section.\n\n![How each grows](growth.svg)"
+        write("operations", f"{title}\n\n{text}")
     print(f"{time.monotonic() - started:.0f} s", file=sys.stderr)
 
 

@@ -1,16 +1,17 @@
 """Mirroring 20 images between two registries through an Engine: this library and the ways people do it today.
 
-    sudo .venv/bin/python -m benchmarks.mirror [ROUNDS [IMAGES [MIB]]]
+    sudo .venv/bin/python -m benchmarks.mirror [--write] [ROUNDS [IMAGES [MIB]]]
 
 Starts private Engines and registries; skopeo comes from Debian's package and aiodocker has an environment of its own,
-both under .cache. Each image has MIB MiB of data that does not compress, three fifths in a layer that all share.
-Each image has MIB MiB of data that does not compress, three fifths of it in a layer that is in all of them.
-Prints a Markdown table: medians of wall time, of what the registries sent and received, and of the client's CPU time,
-and the median ratio to the shell loop of the same turn.
+both under .cache. Each image has MIB MiB of data that does not compress, three fifths of it in a layer that is in all
+of them. Prints Markdown, with `--write` also into RESULTS.md: medians of wall time, of what the registries sent and
+received, of the client's CPU time and of how busy the machine was, and the median ratio to a shell loop of the same
+turn.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import gzip
@@ -34,6 +35,8 @@ import engines
 from aiodocker_images import ImageService, NotFoundError
 from engines.packages import unpacked
 from tests.tars import root_file_system
+
+from . import results
 
 AIODOCKER = "aiodocker==0.27.0"
 AT_ONCE = 4
@@ -74,6 +77,13 @@ async def main(host, journal, names):
 asyncio.run(main(*sys.argv[1:]))
 """
 
+ABOUT = """\
+`python -m benchmarks.mirror --write` writes this section. Two registries and an Engine on one machine, whose cores they
+share with the client: `cores busy` is how much of them was used by anybody. The aims are 0.6 of the docker CLI's shell
+loop with an empty target, never more than its `xargs -P 4`, and 0.3 of skopeo's when all is there already. The shell
+loops leave the images on the Engine; this library removes what was not there before. skopeo needs no Engine: it copies
+blobs as they are, and unpacks and packs nothing.\
+"""
 ONE_BY_DOCKER = 'docker pull -q "$1" && docker tag "$1" "$2" && docker push -q "$2"'
 ONE_BY_SKOPEO = (
     'skopeo --insecure-policy copy -q --src-tls-verify=false --dest-tls-verify=false "docker://$1" "docker://$2"'
@@ -97,6 +107,7 @@ class Figures:
     seconds: list[float] = field(default_factory=list[float])
     moved: list[float] = field(default_factory=list[float])
     cpu: list[float] = field(default_factory=list[float])
+    busy: list[float] = field(default_factory=list[float])  # of all cores' time, the share that was used by anybody
     inside: list[float] = field(default_factory=list[float])  # what the program itself says that it took
 
 
@@ -114,6 +125,7 @@ class Setting:
         arguments = [self.host, str(self.directory / "journal"), str(self.directory / "names")]
         return {
             "this library": [sys.executable, "-c", OURS, *arguments],
+            IMPORTING: [sys.executable, "-c", "import aiohttp"],
             "docker CLI, shell loop": ["sh", "-c", loop(ONE_BY_DOCKER)],
             "docker CLI, xargs -P 4": ["sh", "-c", at_once(ONE_BY_DOCKER)],
             "aiodocker, semaphore": [str(self.theirs), "-c", THEIRS, *arguments],
@@ -130,6 +142,8 @@ WAYS = (
     "skopeo copy, shell loop",
     "skopeo copy, xargs -P 4",
 )
+ASKING = "the Engine's answers to this library's questions, alone"
+IMPORTING = "`import aiohttp` in a fresh Python, alone"
 AGAIN = ("this library", "docker CLI, shell loop", "skopeo copy, shell loop", "skopeo copy, xargs -P 4")
 
 
@@ -184,10 +198,30 @@ def counted(registry: engines.Registry, what: str) -> int:
     return int(dict(lines)[what])
 
 
+def used() -> float:
+    """Return the seconds that all cores together have worked since the machine started."""
+    user, nice, system, _, _, *interrupts = (int(word) for word in Path("/proc/stat").read_text().split()[1:8])
+    return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
+
+
+async def only_ask(host: str, names: list[str], figures: Figures) -> None:
+    """Note how long the Engine takes to say what so many references are, to a client that does nothing else."""
+    async with ImageService(host) as images:
+        await images.ping()
+        before, started = time.process_time(), time.perf_counter()
+        used_before = used()
+        await asyncio.gather(*map(images.inspect_distribution, names))
+        seconds = time.perf_counter() - started
+        figures.seconds.append(seconds)
+        figures.moved.append(0)
+        figures.cpu.append(time.process_time() - before)
+        figures.busy.append((used() - used_before) / seconds / (os.cpu_count() or 1))
+
+
 def timed(setting: Setting, way: str, figures: Figures, moved: Callable[[], int]) -> float:
     """Run one way, note what it took, and return the seconds."""
     before, bytes_before = resource.getrusage(resource.RUSAGE_CHILDREN), moved()
-    started = time.perf_counter()
+    used_before, started = used(), time.perf_counter()
     run = subprocess.run(
         setting.command(way),
         env=setting.environment,
@@ -197,12 +231,14 @@ def timed(setting: Setting, way: str, figures: Figures, moved: Callable[[], int]
         check=False,
     )
     seconds = time.perf_counter() - started
+    busy = (used() - used_before) / seconds / (os.cpu_count() or 1)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if run.returncode:
         sys.exit(f"{way} failed:\n{run.stdout[-2000:]}\n{run.stderr[-2000:]}")
     if way == "this library":
         figures.inside.append(float(run.stdout))
     figures.seconds.append(seconds)
+    figures.busy.append(busy)
     figures.moved.append((moved() - bytes_before) / (1 << 20))
     figures.cpu.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     return seconds
@@ -225,10 +261,10 @@ def tools() -> tuple[dict[str, str], Path]:
     return environment, theirs
 
 
-async def measure(engine_name: str, rounds: int, count: int, size: int) -> None:
-    """Let all ways take turns through one Engine, and print the table."""
+async def measure(engine_name: str, rounds: int, count: int, size: int) -> str:
+    """Let all ways take turns through one Engine, and return the tables."""
     environment, theirs = tools()
-    first, second = {way: Figures() for way in WAYS}, {way: Figures() for way in AGAIN}
+    first, second = {way: Figures() for way in WAYS}, {way: Figures() for way in (*AGAIN, ASKING, IMPORTING)}
     with engines.Registry() as source, engines.Engine(engine_name) as engine:
         names = await publish(source.address, count, size)
         for turn in range(rounds):
@@ -245,35 +281,59 @@ async def measure(engine_name: str, rounds: int, count: int, size: int) -> None:
                     await empty(engine.host)
                     seconds = timed(setting, way, first[way], moved)
                     again = timed(setting, way, second[way], moved) if way in second else 0.0
+                    if way == "this library":
+                        await only_ask(engine.host, " ".join(lines).split(), second[ASKING])
+                        timed(setting, IMPORTING, second[IMPORTING], moved)
                     print(f"{engine_name} {turn} {way:26}{seconds:7.2f} s  again {again:6.2f} s", file=sys.stderr)
-    print(f"\n### {engine_name}, {count} images of {size >> 20} MiB, medians of {rounds}\n")
-    table("an empty target", first, "docker CLI, shell loop")
-    table("all there already", second, "skopeo copy, shell loop")
+    return "\n\n".join(
+        [
+            f"### Through {engine_name}, {count} images of {size >> 20} MiB, medians of {rounds}",
+            table("an empty target", first, "docker CLI, shell loop"),
+            table("all there already", second, "skopeo copy, shell loop"),
+        ]
+    )
 
 
-def table(title: str, figures: dict[str, Figures], base: str) -> None:
-    """Print what all ways took, and the ratio to one of them in the same turn."""
-    print(f"| {title} | seconds | / {base} (least to most) | MiB moved | client CPU, s |")
-    print("|---|---|---|---|---|")
+def table(title: str, figures: dict[str, Figures], base: str) -> str:
+    """Return what all ways took, and the ratio to one of them in the same turn."""
+    lines = [
+        f"| {title} | seconds | / {base} (least to most) | MiB moved | client CPU, s | cores busy |",
+        "|---|---|---|---|---|---|",
+    ]
     for way, figure in figures.items():
-        ratios = [one / other for one, other in zip(figure.seconds, figures[base].seconds, strict=True)]
-        spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-        middle = [statistics.median(each) for each in (figure.seconds, figure.moved, figure.cpu)]
-        print(f"| {way} | {middle[0]:.2f} | {spread} | {middle[1]:.0f} | {middle[2]:.2f} |")
+        middle = [statistics.median(each) for each in (figure.seconds, figure.moved, figure.cpu, figure.busy)]
+        ratio = spread(figure.seconds, figures[base])
+        lines.append(
+            f"| {way} | {middle[0]:.2f} | {ratio} | {middle[1]:.0f} | {middle[2]:.2f} | {100 * middle[3]:.0f} % |"
+        )
         if figure.inside:
-            ratios = [one / other for one, other in zip(figure.inside, figures[base].seconds, strict=True)]
-            spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-            print(f"| {way}, without the start of Python | {statistics.median(figure.inside):.2f} | {spread} | | |")
-    print()
+            ratio = spread(figure.inside, figures[base])
+            lines.append(
+                f"| {way}, without the start of Python | {statistics.median(figure.inside):.2f} | {ratio} | | | |"
+            )
+    return "\n".join(lines)
 
 
-async def main(rounds: int, count: int, mib: int) -> None:
+def spread(seconds: list[float], base: Figures) -> str:
+    """Return the ratio to another way: the median, and the least and the most of all turns."""
+    ratios = [one / other for one, other in zip(seconds, base.seconds, strict=True)]
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+
+
+async def main() -> None:
     """Measure through both image stores."""
-    for name in ("docker28", "docker28c"):
-        await measure(name, rounds, count, mib << 20)
+    parser = argparse.ArgumentParser(prog="benchmarks.mirror")
+    parser.add_argument("--write", action="store_true", help="into RESULTS.md")
+    for name, default in (("rounds", 3), ("images", 20), ("mib", 50)):
+        parser.add_argument(name, nargs="?", type=int, default=default)
+    given = parser.parse_args()
+    os.environ.pop("DOCKER_HOST", None)
+    tables = [await measure(name, given.rounds, given.images, given.mib << 20) for name in ("docker28", "docker28c")]
+    text = "\n\n".join(["## Mirroring", ABOUT, *tables])
+    print(text)
+    if given.write:
+        results.write("mirroring", text)
 
 
 if __name__ == "__main__":
-    os.environ.pop("DOCKER_HOST", None)
-    given = [int(word) for word in sys.argv[1:]]
-    asyncio.run(main(*given, *(3, 20, 50)[len(given) :]))
+    asyncio.run(main())

@@ -50,6 +50,21 @@ def test_each_image_has_its_layers_below_it_and_the_total_is_last() -> None:
     assert re.match(r"Total ━*─+ +\d+%  5MB/10MB$", lines[5])
 
 
+def test_an_archive_shows_how_much_of_it_went_and_how_long_it_will_take() -> None:
+    """What the source said of its size is an estimate: what went counts, when it is more, and when it is there."""
+    moving = Job("app:1", "Transferring", state="running", begun=100.0, moved=1_000_000, expected=4_000_000)
+    board = Board([moving, Job("b:1", "Transferring")])
+    board.lines(100, 24, 100.0)
+    moving.moved = 2_000_000
+    lines = [line.plain for line in board.lines(100, 24, 102.0)]
+    assert lines[:2] == ["▸ app:1   50%  2MB/4MB", "· b:1  waiting"]
+    assert lines[-1].endswith(" 25%  2MB/4MB  500kB/s  00:12 left")
+    moving.moved = 5_000_000
+    assert drawn([moving])[-1].endswith("100%  5MB")
+    moving.state, moving.moved, moving.ended = "done", 3_000_000, 103.0
+    assert drawn([moving], final=True)[0].endswith("3MB in 3.0s")
+
+
 def test_what_is_done_has_one_line_with_how_much_and_how_long() -> None:
     done = job("app:1", frame("a", "Downloading", 10, 10_000_000), state="done", summary="sha256:0123  new")
     done.tracker.update(frame("a", "Pull complete"))

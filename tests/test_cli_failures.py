@@ -222,6 +222,7 @@ MISUSES = [
     ("build -f /etc/passwd .", "aiodocker-images build: Invalid value: the Dockerfile '/etc/passwd' is not in '.'"),
     ("build --builder buildkit -m 1g .", "aiodocker-images build: Invalid value: BuildKit ignores memory"),
     ("build --builder other .", "aiodocker-images build: Invalid value for '--builder'"),
+    ("build --ulimit nofile .", "aiodocker-images build: Invalid value: 'nofile' is not a limit such as nofile=1024"),
     ("mirror", "aiodocker-images mirror: Invalid value: name sources and a target, or a plan"),
     ("mirror --plan x.toml app reg.example/x/", "aiodocker-images mirror: Invalid value: name sources and a target"),
     ("mirror app:1", "aiodocker-images mirror: Invalid value: name sources and then a target"),

@@ -51,6 +51,7 @@ REQUESTS: list[tuple[str, list[tuple[str, Mapping[str, str | list[str]]]]]] = [
         [("POST /images/localhost:5000/app/push", {"tag": "1", "platform": PLATFORM})],
     ),
     ("load -i {tar}", [("POST /images/load", {"quiet": "false"})]),
+    ("load {tar}", [("POST /images/load", {"quiet": "false"})]),
     ("load --input {tar} --platform linux/arm64", [("POST /images/load", {"quiet": "false", "platform": PLATFORM})]),
     ("save -o {out} app:1", [("GET /images/app:1/get", {})]),
     ("save app:1 b:2 --output {out}", [("GET /images/get", {"names": ["app:1", "b:2"]})]),
@@ -131,6 +132,28 @@ REQUESTS: list[tuple[str, list[tuple[str, Mapping[str, str | list[str]]]]]] = [
     (
         "build -m 1g --no-rm --force-rm {dir}",
         [("POST /build", {"memory": str(1 << 30), "rm": "false", "forcerm": "true"})],
+    ),
+    (
+        (
+            "build -m 1g --memory-swap -1 -c 512 --cpu-period 1000 --cpu-quota 500 --cpuset-cpus 0-1 --cpuset-mems 0"
+            " --cgroup-parent x --ulimit nofile=1024 --ulimit core=0:-1 {dir}"
+        ),
+        [
+            (
+                "POST /build",
+                {
+                    "memory": str(1 << 30),
+                    "memswap": "-1",
+                    "cpushares": "512",
+                    "cpuperiod": "1000",
+                    "cpuquota": "500",
+                    "cpusetcpus": "0-1",
+                    "cpusetmems": "0",
+                    "cgroupparent": "x",
+                    "ulimits": ('[{"Name":"nofile","Soft":1024,"Hard":1024},{"Name":"core","Soft":0,"Hard":-1}]'),
+                },
+            )
+        ],
     ),
     ("build https://127.0.0.1/x.tar", [("POST /build", {"remote": "https://127.0.0.1/x.tar"})]),
 ]

@@ -219,7 +219,7 @@ async def test_it_writes_what_the_docker_cli_writes(engine: ImageService, names:
         line = [word.replace("|", " ", 1) if "{{json" in word or word.startswith("table") else word for word in line]
         theirs, ours = await run(docker, *line), await run(*line)
         for _ in range(10):
-            if theirs.out == ours.out:
+            if sorted(theirs.out.splitlines()) == sorted(ours.out.splitlines()):
                 break  # the ages of both, too
             theirs, ours = await run(docker, *line), await run(*line)
         assert ours.status == theirs.status
@@ -323,6 +323,16 @@ async def test_transfer_brings_images_into_another_engine(engine_name: str, push
         assert set(there.out.split()) == set(pushed)
         again = await run("transfer", "-q", "--to", other.host, *pushed)
         assert (again.status, sorted(again.out.split())) == (0, pushed)
+
+
+@pytest.mark.once
+async def test_a_transfer_is_drawn_image_by_image(engine_name: str, pushed: list[str]) -> None:
+    await run("pull", "-q", *pushed)
+    with engines.Engine(engine_name) as other, Terminal("transfer", "--to", other.host, *pushed) as terminal:
+        assert await terminal.ended() == 0
+        assert terminal.is_as_before()
+        assert [line[:1] for line in terminal.lines] == ["✓", "✓", "T"]
+        assert "Total " in terminal.lines[-1]
 
 
 @pytest.mark.once

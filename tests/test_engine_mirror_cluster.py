@@ -17,8 +17,7 @@ import distributed
 import pytest
 
 import engines
-from aiodocker_images import ConfigError, ImageService, MirrorJob, MirrorOutcome, Retry
-from aiodocker_images.mirror.cluster import mirror_on_cluster
+from aiodocker_images import ConfigError, ImageService, MirrorJob, MirrorOutcome, Retry, mirror_on_cluster
 
 from .tars import root_file_system
 from .test_engine_mirror import digest_in

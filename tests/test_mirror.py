@@ -21,12 +21,12 @@ from aiodocker_images import (
     MirrorFailure,
     MirrorJob,
     MirrorOutcome,
+    MirrorStatus,
     MirrorSummary,
     ProgressFrame,
     Retry,
     mirror,
 )
-from aiodocker_images.mirror import MirrorStatus
 
 from .conftest import Leftovers
 from .mirror_daemon import MirrorDaemon, answers, canonical, cut, digest_of, fails_in_stream
@@ -268,17 +268,17 @@ async def test_tags_of_one_image_go_into_a_repository_one_after_the_other(
 async def test_images_do_not_pile_up_on_the_engine_before_their_pushes(
     images: ImageService, engine: MirrorDaemon
 ) -> None:
-    """Pushes that are held up hold up pulls: no more images are begun than may be transferred at once."""
+    """Pushes that are held up hold up pulls: no more images are begun than twice what may be transferred at once."""
     go = asyncio.Event()
     for number in range(9):
         engine.publish(f"{A}app{number}:1")
         engine.trouble[f"push {B}app{number}:1"] = [waiting_for(go, engine.push, f"{B}app{number}:1")]
     jobs = [MirrorJob(f"{A}app{number}:1", f"{B}app{number}") for number in range(9)]
     task = asyncio.create_task(all_of(mirror(images, jobs, concurrency=3, per_registry={"b.example": 1})))
-    while engine.count("push") < 1 or engine.count("pull") < 3:
+    while engine.count("push") < 1 or engine.count("pull") < 6:
         await asyncio.sleep(0.005)
     await asyncio.sleep(0.1)
-    assert (engine.count("push"), engine.count("pull")) == (1, 3)
+    assert (engine.count("push"), engine.count("pull")) == (1, 6)
     go.set()
     assert set(statuses(await task).values()) == {"mirrored"}
 
@@ -360,6 +360,30 @@ async def test_a_rate_limit_pauses_its_registry_and_no_other(images: ImageServic
                 break
     assert {outcome.job for outcome in outcomes} == set(others)
     assert len([entry for entry in engine.log if entry.startswith(f"pull {A}")]) == 1
+
+
+async def test_images_for_a_registry_that_is_paused_hold_up_no_other_s(
+    images: ImageService, engine: MirrorDaemon
+) -> None:
+    """None is pulled for it any more, and those that are on the Engine take no room from what others are for."""
+    jobs: list[MirrorJob] = []
+    for number in range(6):
+        engine.publish(f"{A}app{number}:1")
+        engine.trouble[f"push {B}app{number}:1"] = [answers(429, "toomanyrequests: slow down")] * 9
+        jobs += [MirrorJob(f"{A}app{number}:1", f"{B}app{number}")]
+    for number in range(6):
+        engine.publish(f"{A}other{number}:1")
+        jobs += [MirrorJob(f"{A}other{number}:1", f"{C}other{number}")]
+    patient = Retry(initial=3600, maximum=3600)
+    ended: list[str] = []
+    async with contextlib.aclosing(mirror(images, jobs, concurrency=2, retry=patient)) as stream:
+        async for outcome in stream:
+            ended.append(outcome.job.target)
+            if len(ended) == 6:
+                break
+    assert set(ended) == {f"{C}other{number}:1" for number in range(6)}
+    assert len([entry for entry in engine.log if entry.startswith(f"push {B}")]) <= 2
+    assert len([entry for entry in engine.log if entry.startswith(f"pull {A}app")]) <= 4
 
 
 async def test_an_engine_that_went_away_and_came_back_is_asked_again(short_path: Path) -> None:

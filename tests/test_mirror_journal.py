@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import itertools
 import os
 import stat
+import threading
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aiodocker_images import ConfigError, ImageService, MirrorJob, MirrorOutcome, Retry, mirror
-from aiodocker_images.mirror import _journal
-from aiodocker_images.mirror._journal import (
+from aiodocker_images._mirror import _journal
+from aiodocker_images._mirror._journal import (
     Began,
     Borrowed,
     Done,
@@ -265,6 +271,71 @@ async def test_a_long_journal_is_rewritten_without_what_no_longer_matters(
     assert path.read_bytes().count(b"\n") == 6
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
     assert [file.name for file in tmp_path.iterdir()] == ["journal"]
+
+
+class SlowDisk:
+    """Writes a journal when it may, and not more if it is full."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun, self.go = threading.Event(), threading.Event()
+        self.writes = 0
+        self.full = False
+        write = os.write
+
+        def slow(descriptor: int, data: bytes) -> int:
+            self.writes += 1
+            self.begun.set()
+            self.go.wait()
+            if self.full:
+                raise OSError(28, "No space left on device")
+            return write(descriptor, data)
+
+        # Not os.write itself, by which asyncio wakes its loop.
+        monkeypatch.setattr(_journal, "os", SimpleNamespace(**{**vars(os), "write": slow}))
+
+    async def takes(self, notes: Sequence[Coroutine[Any, Any, None]]) -> list[asyncio.Task[None]]:
+        """Note the first, and while the disk is at it, the others."""
+        tasks = [asyncio.create_task(notes[0])]
+        await asyncio.to_thread(self.begun.wait)
+        tasks += [asyncio.create_task(note) for note in notes[1:]]
+        await asyncio.sleep(0)
+        return tasks
+
+
+async def test_what_many_note_at_once_is_on_the_disk_in_two_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that come while the disk is at work wait for one write for all of them, a cancelled one or not."""
+    async with Journal(tmp_path / "journal") as journal:
+        disk = SlowDisk(monkeypatch)
+        noted: list[Record] = [Pulled(str(number)) for number in range(9)]
+        tasks = await disk.takes([journal.note(record) for record in noted])
+        tasks[0].cancel()
+        await asyncio.sleep(0)
+        assert not any(task.done() for task in tasks)
+        disk.go.set()
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+        assert isinstance(ended[0], asyncio.CancelledError)
+        assert ended[1:] == [None] * 8
+        assert disk.writes == 2
+        monkeypatch.undo()
+    lines = (tmp_path / "journal").read_bytes().splitlines()[1:]
+    assert [msgspec.json.decode(line, type=Record) for line in lines] == noted
+
+
+async def test_a_disk_that_is_full_fails_all_that_wait_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Journal(tmp_path / "journal") as journal:
+        disk = SlowDisk(monkeypatch)
+        disk.full = True
+        tasks = await disk.takes([journal.note(Pulled(str(number))) for number in range(5)])
+        tasks[0].cancel()
+        disk.go.set()
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(each) for each in ended] == [asyncio.CancelledError, *[ConfigError] * 4]
+        with pytest.raises(ConfigError, match="No space left"):
+            await journal.note(Ended())
+        assert disk.writes == 1
+        monkeypatch.undo()
 
 
 # Properties

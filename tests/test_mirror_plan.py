@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiodocker_images import ConfigError, ImageService, MirrorJob, MirrorPlan, RegistryAuth, Retry, StaticKeychain
-from aiodocker_images.mirror import plan as plan_module
-from aiodocker_images.mirror._toml import line_of
+from aiodocker_images._mirror import plan as plan_module
+from aiodocker_images._mirror._toml import line_of
 
 from .mirror_daemon import MirrorDaemon, canonical
 from .scripted import ScriptedDaemon

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
@@ -47,10 +48,21 @@ def test_a_module_of_public_names_is_there_without_its_import() -> None:
 
 @pytest.mark.parametrize(
     "before",
-    ["", "from aiodocker_images import MirrorJob", "import aiodocker_images.mirror", "import aiodocker_images.cli"],
+    ["", "from aiodocker_images import MirrorJob", "import aiodocker_images._mirror", "import aiodocker_images.cli"],
 )
 def test_mirror_is_the_function_whatever_was_imported_before(before: str) -> None:
     imported(f"{before}\nfrom aiodocker_images import mirror\nassert not hasattr(mirror, '__path__')\nmirror.__code__")
+
+
+def test_no_public_name_is_also_that_of_a_module() -> None:
+    """One would hide the other: `import aiodocker_images.x.y as z` takes what the package has for x."""
+    modules = {module.name for module in pkgutil.iter_modules(aiodocker_images.__path__)}
+    assert not modules & set(aiodocker_images.__all__)
+
+
+def test_what_is_for_a_cluster_is_there_without_what_the_extra_brings() -> None:
+    modules = imported("from aiodocker_images import mirror_on_cluster\nmirror_on_cluster.__code__")
+    assert not modules & {"distributed", "dask", "tenacity"}
 
 
 def test_another_name_is_not() -> None:

@@ -8,6 +8,7 @@ import hashlib
 import pickle
 from collections.abc import AsyncGenerator
 from pathlib import Path
+from typing import cast
 
 import msgspec
 import pytest
@@ -86,6 +87,40 @@ async def test_an_archive_goes_whole_from_one_engine_to_the_other(ends: Ends) ->
     outcome = (await all_of(transfer(ends.source, ends.target, "app:1")))["app:1"]
     assert (outcome.status, outcome.loaded, outcome.size, outcome.ok) == ("transferred", ("app:1",), len(ARCHIVE), True)
     assert [hashlib.sha256(body).digest() for body in ends.loaded] == [hashlib.sha256(ARCHIVE).digest()]
+
+
+SIZES: list[tuple[str, dict[str, object], int | None]] = [
+    ("a graph-driver store", {"Size": 5_000_000}, 5_000_000),
+    ("a containerd store", {"Size": 9, "Manifests": [("a", True, 3), ("b", True, 4), ("c", False, 8)]}, 7),
+    ("nothing said", {}, None),
+]
+
+
+@pytest.mark.parametrize(("answer", "expected"), [row[1:] for row in SIZES], ids=[row[0] for row in SIZES])
+async def test_how_far_it_is_is_told(ends: Ends, answer: dict[str, object], expected: int | None) -> None:
+    """From 0 to the whole archive, with what the source says of its size: of what is packed, in a containerd store."""
+    ends.holds(ends.source_daemon, "app:1", "content")
+    document: dict[str, object] = {"Id": digest_of("content"), **answer}
+    if "Manifests" in answer:
+        document["Descriptor"] = {"mediaType": MANIFEST, "digest": digest_of("content"), "size": 1}
+        document["Manifests"] = [
+            {"ID": name, "Available": there, "Size": {"Content": size, "Total": 99}}
+            for name, there, size in cast("list[tuple[str, bool, int]]", answer["Manifests"])
+        ]
+
+    async def inspect(exchange: Exchange) -> None:
+        await exchange.answer_json(document)
+
+    ends.source_daemon.on("GET", "/images/app:1/json", inspect)
+    told: list[tuple[str, int, int | None]] = []
+
+    def tell(name: str, moved: int, expected: int | None) -> None:
+        told.append((name, moved, expected))
+
+    await all_of(transfer(ends.source, ends.target, "app:1", on_bytes=tell))
+    assert (told[0], told[-1]) == (("app:1", 0, expected), ("app:1", len(ARCHIVE), expected))
+    assert [moved for _, moved, _ in told] == sorted(moved for _, moved, _ in told)
+    assert len(told) > 2
 
 
 HELD: list[tuple[str, str, tuple[str, ...], tuple[str, ...], str]] = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,7 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 import typer
 
-from aiodocker_images import APIError, BuildResult, ImageService, ProgressFrame
+from aiodocker_images import APIError, BuildResult, ImageService, ProgressFrame, Ulimit
 
 from .contexts import read_context
 from .jobs import Job, PlainReport, frame_document
@@ -21,6 +22,7 @@ from .units import bytes_of
 
 __all__ = ["build"]
 
+_ULIMIT = re.compile(r"([a-z]+)=(-?[0-9]{1,18})(?::(-?[0-9]{1,18}))?", re.ASCII)
 _REMOTE = ("http://", "https://", "git://", "git@", "github.com/")
 
 
@@ -68,7 +70,24 @@ def build(
         typer.Option("--add-host", metavar="NAME:ADDRESS", help="For RUN; may be repeated.", default_factory=list),
     ],
     shm_size: Annotated[str | None, typer.Option("--shm-size", metavar="SIZE", help="Of /dev/shm: 64m.")] = None,
+    ulimits: Annotated[
+        list[str],
+        typer.Option("--ulimit", metavar="NAME=SOFT[:HARD]", help="For RUN: nofile=1024.", default_factory=list),
+    ],
     memory: Annotated[str | None, typer.Option("--memory", "-m", metavar="SIZE", help="At most, for RUN.")] = None,
+    memory_swap: Annotated[
+        str | None, typer.Option("--memory-swap", metavar="SIZE", help="And with swap; -1: no limit.")
+    ] = None,
+    cpu_shares: Annotated[int | None, typer.Option("--cpu-shares", "-c", metavar="N", help="Its weight.")] = None,
+    cpu_period: Annotated[int | None, typer.Option("--cpu-period", metavar="MICROS", help="Of the quota.")] = None,
+    cpu_quota: Annotated[int | None, typer.Option("--cpu-quota", metavar="MICROS", help="In each period.")] = None,
+    cpuset_cpus: Annotated[str | None, typer.Option("--cpuset-cpus", metavar="LIST", help="Where: 0-3, 0,1.")] = None,
+    cpuset_mems: Annotated[str | None, typer.Option("--cpuset-mems", metavar="LIST", help="Memory nodes: 0,1.")] = None,
+    cgroup_parent: Annotated[str | None, typer.Option("--cgroup-parent", metavar="CGROUP", help="For RUN.")] = None,
+    isolation: Annotated[str | None, typer.Option("--isolation", metavar="KIND", help="For RUN, on Windows.")] = None,
+    security_opt: Annotated[
+        list[str], typer.Option("--security-opt", metavar="OPTION", help="For RUN, on Windows.", default_factory=list)
+    ],
     remove: Annotated[bool, typer.Option("--rm/--no-rm", help="Remove the containers of its steps.")] = True,
     force_rm: Annotated[bool, typer.Option("--force-rm", help="And those of a failed build.")] = False,
     squash: Annotated[bool, typer.Option("--squash", help="Make one layer of its own (experimental Engines).")] = False,
@@ -112,7 +131,17 @@ def build(
                 network_mode=network,
                 extra_hosts=hosts,
                 shm_size=None if shm_size is None else bytes_of(shm_size),
+                ulimits=[_ulimit(each) for each in ulimits],
                 memory=None if memory is None else bytes_of(memory),
+                memory_swap=-1 if memory_swap == "-1" else None if memory_swap is None else bytes_of(memory_swap),
+                cpu_shares=cpu_shares,
+                cpu_period=cpu_period,
+                cpu_quota=cpu_quota,
+                cpuset_cpus=cpuset_cpus,
+                cpuset_mems=cpuset_mems,
+                cgroup_parent=cgroup_parent,
+                isolation=isolation,
+                security_opt=security_opt,
                 remove_intermediate=remove,
                 force_remove=force_rm,
                 squash=squash,
@@ -160,3 +189,10 @@ def _build_arg(given: str) -> tuple[str, str | None]:
 def _label(given: str) -> tuple[str, str]:
     name, _, value = given.partition("=")
     return name, value
+
+
+def _ulimit(given: str) -> Ulimit:
+    match = _ULIMIT.fullmatch(given)
+    if match is None:
+        raise ValueError(f"{given[:80]!r} is not a limit such as nofile=1024 or nofile=1024:2048")
+    return Ulimit(name=match[1], soft=int(match[2]), hard=int(match[3] or match[2]))

@@ -41,6 +41,8 @@ class Job:
     """How it ended, in a few words."""
     moved: int = 0
     """Bytes, where no frames tell: of an archive that is written."""
+    expected: int = 0
+    """About how many it will be."""
     phases: int = 1
     """How many operations it takes one after the other: a mirrored image is pulled, then pushed."""
     begun: float = 0.0
@@ -56,14 +58,15 @@ class Job:
     @property
     def bytes_total(self) -> int:
         """Bytes to move, as far as they are known."""
-        return self.moved or self._before + self.tracker.total
+        expected = 0 if self.state == "done" else self.expected
+        return max(self.moved, expected) or self._before + self.tracker.total
 
     @property
     def fraction(self) -> float | None:
         """How much is done, 0 to 1; None if unknown."""
         if self.state == "done":
             return 1.0
-        fraction = self.tracker.fraction
+        fraction = min(self.moved / self.expected, 1.0) if self.expected else self.tracker.fraction
         return fraction if self.phases == 1 else (self._phase + (fraction or 0.0)) / self.phases
 
     def next_phase(self, verb: str) -> None:

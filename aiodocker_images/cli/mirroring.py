@@ -25,6 +25,7 @@ from aiodocker_images import (
     TransferOutcome,
 )
 from aiodocker_images import transfer as transfer_images
+from aiodocker_images.reference import name_or_id
 
 from . import exits
 from .jobs import Job, Report, Result, report_for
@@ -110,9 +111,7 @@ def mirror(
             async for outcome in stream:
                 outcomes.append(outcome)
                 ended = shown[outcome.job]
-                ended.state, ended.ended = "done" if outcome.ok else "failed", time.monotonic()
-                ended.summary = _words(outcome)
-                ended.begun = ended.begun or ended.ended
+                _ended(ended, ok=outcome.ok, words=_words(outcome))
                 if as_json:
                     say(f"{msgspec.json.encode(outcome).decode()}\n")
                 elif outcome.ok:
@@ -147,25 +146,44 @@ def transfer(
     if (to is None) == (to_context is None):
         raise typer.BadParameter("name the other Engine: --to or --to-context")
     endpoint = Endpoint.resolve(to) if to_context is None else Endpoint.from_context(to_context)
+    shown = {name: Job(name, "Transferring") for name in map(name_or_id, images)}
+    report: Report = report_for(list(shown.values()), quiet=quiet or as_json, as_json=False)
     outcomes: list[TransferOutcome] = []
 
-    async def transferred(source: ImageService) -> None:
-        async with ImageService(endpoint) as target:
-            stream = transfer_images(source, target, *images, concurrency=concurrency)
-            async with contextlib.aclosing(stream):
-                async for outcome in stream:
-                    outcomes.append(outcome)
-                    if as_json:
-                        say(f"{msgspec.json.encode(outcome).decode()}\n")
-                    elif outcome.ok:
-                        moved = f"  {size(outcome.size, 3)} in {outcome.elapsed:.1f}s" if outcome.size else ""
-                        say(f"{outcome.reference}\n" if quiet else f"{clean(str(outcome))}{moved}\n")
+    def on_bytes(name: str, moved: int, expected: int | None) -> None:
+        on_its_way = shown[name]
+        if on_its_way.state == "waiting":
+            on_its_way.state, on_its_way.begun = "running", time.monotonic()
+        on_its_way.moved, on_its_way.expected = moved, expected or 0
 
-    session.run(transferred)
+    async def transferred(source: ImageService, target: ImageService) -> None:
+        stream = transfer_images(source, target, *images, concurrency=concurrency, on_bytes=on_bytes)
+        async with contextlib.aclosing(stream):
+            async for outcome in stream:
+                outcomes.append(outcome)
+                words = outcome.status if outcome.error is None else clean(outcome.error.message)
+                _ended(shown[outcome.reference], ok=outcome.ok, words=words)
+                if as_json:
+                    say(f"{msgspec.json.encode(outcome).decode()}\n")
+                elif outcome.ok:
+                    moved = f"  {size(outcome.size, 3)} in {outcome.elapsed:.1f}s" if outcome.size else ""
+                    lines = (f"{clean(str(outcome))}{moved}",)
+                    report.ended(shown[outcome.reference], Result(lines=lines, quiet_lines=(outcome.reference,)))
+
+    async def between(source: ImageService) -> None:
+        async with ImageService(endpoint) as target:
+            await report.run(transferred(source, target))
+
+    session.run(between)
     for failure in outcomes:
         if not failure.ok:
             note(f"{PROGRAM}: {clean(str(failure))}")
     _leave([outcome.ok for outcome in outcomes])
+
+
+def _ended(job: Job, *, ok: bool, words: str) -> None:
+    job.state, job.ended, job.summary = "done" if ok else "failed", time.monotonic(), words
+    job.begun = job.begun or job.ended
 
 
 def _jobs(images: Sequence[str]) -> tuple[MirrorJob, ...]:

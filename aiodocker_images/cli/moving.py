@@ -83,6 +83,7 @@ def push(
 
 def load(
     context: typer.Context,
+    files: Annotated[list[str] | None, typer.Argument(metavar="[FILE|-]...", help="Archives, as with --input.")] = None,
     *,
     inputs: Annotated[
         list[str],
@@ -100,7 +101,8 @@ def load(
     concurrency: Concurrency = DEFAULT_CONCURRENCY,
 ) -> None:
     """Load images from archives as `save` and `docker save` write them, compressed or not."""
-    sources: dict[str, str | BinaryIO] = {each: archive_input() if each == "-" else each for each in inputs or ["-"]}
+    names = [*inputs, *(files or ())] or ["-"]
+    sources: dict[str, str | BinaryIO] = {each: archive_input() if each == "-" else each for each in names}
     chosen = each_of(platforms)
 
     async def one(service: ImageService, job: Job, on_frame: OnFrame) -> Result:

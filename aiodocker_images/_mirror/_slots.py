@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 from collections import Counter, defaultdict, deque
-from collections.abc import AsyncGenerator, Generator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -14,16 +14,19 @@ from aiodocker_images.errors import RateLimitedError
 
 from .jobs import Retry
 
-__all__ = ["CHECKS", "Slots"]
+__all__ = ["AHEAD", "CHECKS", "Slots"]
 
-CHECKS: Final = 8
+CHECKS: Final = 16
 """How many questions a registry is asked at once. They do not wait for transfers."""
+
+AHEAD: Final = 2
+"""How many images are begun for a registry, for each transfer at once: pulls go on while pushes wait for a layer."""
 
 
 @dataclass(eq=False, slots=True)
 class _Wish:
     registry: str
-    image: bool
+    targets: frozenset[str]
     layers: frozenset[str]
     granted: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
@@ -32,17 +35,26 @@ class Slots:
     """Transfers at once, in all and with each registry, and images that are on their way.
 
     What a transfer needs it gets all at once or not at all: none holds one slot while it waits for another, so
-    none is stuck behind a registry that it has nothing to do with. Pushes go before pulls, and an image that
-    was begun is ended before more are begun than `concurrency`: the Engine's disk holds only so many. A layer is
-    uploaded to a registry once: a push that has it, too, waits, and then finds it there.
+    none is stuck behind a registry that it has nothing to do with. Pushes go before pulls, and no more images are
+    begun than `AHEAD` says for a registry that they go to, and none for one that asked to slow down: the Engine's
+    disk holds only so many. A layer is uploaded to a registry once: a push that has it, too, waits, and then finds
+    it there.
     """
 
-    def __init__(self, concurrency: int, per_registry: int | Mapping[str, int] | None, retry: Retry) -> None:
+    def __init__(
+        self,
+        concurrency: int,
+        per_registry: int | Mapping[str, int] | None,
+        retry: Retry,
+        *,
+        on_pause: Callable[[str, float], object] | None = None,
+    ) -> None:
         self._concurrency = concurrency
         self._per_registry = per_registry
         self._retry = retry
+        self._on_pause = on_pause
         self._transfers = 0
-        self._images = 0
+        self._images: Counter[str] = Counter()
         self._busy: Counter[str] = Counter()
         self._pulls: deque[_Wish] = deque()
         self._pushes: deque[_Wish] = deque()
@@ -54,24 +66,25 @@ class Slots:
 
     @contextlib.asynccontextmanager
     async def transfer(
-        self, registry: str, *, image: bool = False, layers: frozenset[str] = frozenset()
+        self, registry: str, *, targets: frozenset[str] = frozenset(), layers: frozenset[str] = frozenset()
     ) -> AsyncGenerator[None, None]:
-        """Wait for a transfer with `registry`; with `image`, for room for one image more as well.
+        """Wait for a transfer with `registry`: of a push, which names its `layers`, or of a pull.
 
-        The room for the image stays taken until `image_done`. A push names its `layers`.
+        A pull names the `targets` that its image is for, and waits until one of them has room for it, which stays
+        taken until `image_done`.
         """
-        wish = _Wish(registry, image, layers)
-        (self._pulls if image else self._pushes).append(wish)
+        wish = _Wish(registry, targets, layers)
+        waiting = self._pulls if targets else self._pushes
+        waiting.append(wish)
         self._grant()
         try:
             await wish.granted
         except asyncio.CancelledError:
             if wish.granted.done() and not wish.granted.cancelled():
                 self._release(wish)
-                if image:
-                    self.image_done()
+                self.image_done(targets)
             else:
-                (self._pulls if image else self._pushes).remove(wish)
+                waiting.remove(wish)
             raise
         try:
             with self._heard(registry):
@@ -100,20 +113,26 @@ class Slots:
         else:
             self._strikes.pop(registry, None)
 
-    def image_done(self) -> None:
-        """Make room for another image."""
-        self._images -= 1
+    def image_done(self, targets: frozenset[str]) -> None:
+        """Make room for another image that is for these registries."""
+        self._images.subtract(targets)
         self._grant()
 
     def _slow_down(self, registry: str) -> None:
-        """Pause all that has to do with `registry`, for longer each time that it asks for it in a row."""
+        """Pause all that has to do with `registry`, for longer each time that it asks for it in a row; tell others."""
         if self._pause_of(registry) > 0:
             return  # the answer to what was sent before the pause
-        loop = asyncio.get_running_loop()
         seconds = min(self._retry.maximum, self._retry.initial * 2.0 ** min(self._strikes[registry], 60))
         seconds += random.uniform(0, self._retry.jitter)  # noqa: S311 - so that not all come back at once
         self._strikes[registry] += 1
-        self._resume[registry] = loop.time() + seconds
+        self.pause(registry, seconds)
+        if self._on_pause is not None:
+            self._on_pause(registry, seconds)
+
+    def pause(self, registry: str, seconds: float) -> None:
+        """Leave `registry` alone for so many seconds, or for longer if it is to be already."""
+        loop = asyncio.get_running_loop()
+        self._resume[registry] = max(self._resume.get(registry, 0.0), loop.time() + seconds)
         loop.call_later(seconds, self._grant)
 
     def _pause_of(self, registry: str) -> float:
@@ -134,7 +153,7 @@ class Slots:
                     waiting.remove(wish)
                     self._transfers += 1
                     self._busy[wish.registry] += 1
-                    self._images += wish.image
+                    self._images.update(wish.targets)
                     self._uploading[wish.registry].update(wish.layers)
                     wish.granted.set_result(None)
 
@@ -142,10 +161,13 @@ class Slots:
         return (
             not wish.granted.done()  # cancelled, and about to be removed
             and self._busy[wish.registry] < self._limit(wish.registry)
-            and not (wish.image and self._images >= self._concurrency)
             and self._pause_of(wish.registry) <= 0
+            and (not wish.targets or any(self._has_room(target) for target in wish.targets))
             and not any(self._uploading[wish.registry][each] for each in wish.layers - self._uploaded[wish.registry])
         )
+
+    def _has_room(self, target: str) -> bool:
+        return self._images[target] < AHEAD * self._concurrency and self._pause_of(target) <= 0
 
     def _release(self, wish: _Wish) -> None:
         self._transfers -= 1

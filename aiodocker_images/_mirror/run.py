@@ -16,6 +16,7 @@ from aiodocker_images.service import ImageService
 
 from ._journal import Journal
 from ._options import DEFAULT_CONCURRENCY, ONCE, OnMirrorFrame, Options, checked_jobs, checked_platforms
+from ._run import Run
 from .jobs import MirrorJob, MirrorOutcome, Retry
 
 __all__ = ["mirror", "outcomes", "require_tenacity"]
@@ -87,8 +88,6 @@ async def outcomes(
     on_frame: OnMirrorFrame | None = None,
 ) -> AsyncGenerator[MirrorOutcome, None]:
     """Run checked jobs in a task of their own, which ends whenever this generator does."""
-    from ._run import Run  # noqa: PLC0415 - `import aiodocker_images` does not need tenacity
-
     queue: asyncio.Queue[MirrorOutcome | None] = asyncio.Queue()
 
     async def work() -> None:

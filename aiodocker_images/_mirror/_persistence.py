@@ -1,20 +1,22 @@
-"""Trying again: what is worth it, and how tenacity does it. Imported at the first need, for the extra `mirror`."""
+"""Trying again: what is worth it, and how tenacity does it. It is imported when something first fails."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
-
-import tenacity
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from aiodocker_images.errors import (
     DaemonUnreachableError,
+    DockerError,
     RateLimitedError,
     ServerError,
     StreamInterruptedError,
 )
 
 from .jobs import Retry
+
+if TYPE_CHECKING:
+    import tenacity
 
 __all__ = ["PASSING", "persist"]
 
@@ -29,6 +31,23 @@ async def persist(step: Callable[[], Awaitable[T]], retry: Retry, on_retry: Call
 
     After a rate limit it is tried again at once: it waits in `Slots`, with all that concerns the registry.
     """
+    failures: list[DockerError] = []
+    try:
+        return await step()
+    except PASSING as error:
+        failures.append(error)
+
+    async def again() -> T:
+        if failures:  # the first try's, which is tenacity's first as well
+            raise failures.pop()
+        return await step()
+
+    return await _retrying(retry, on_retry)(again)
+
+
+def _retrying(retry: Retry, on_retry: Callable[[], None]) -> tenacity.AsyncRetrying:
+    import tenacity  # noqa: PLC0415 - with all that it imports in turn: most runs never need it
+
     # wait_exponential_jitter would be one word for it, but calls `initial` differently from tenacity 9.2 on.
     exponential = tenacity.wait_exponential(multiplier=retry.initial, max=retry.maximum)
     backoff = exponential + tenacity.wait_random(0, retry.jitter)
@@ -39,11 +58,10 @@ async def persist(step: Callable[[], Awaitable[T]], retry: Retry, on_retry: Call
             return 0.0
         return backoff(state)
 
-    retrying = tenacity.AsyncRetrying(
+    return tenacity.AsyncRetrying(
         stop=tenacity.stop_after_attempt(retry.attempts),
         wait=wait,
         retry=tenacity.retry_if_exception_type(PASSING),
         before_sleep=lambda _: on_retry(),  # not called after the last try
         reraise=True,
     )
-    return await retrying(step)

@@ -10,13 +10,12 @@ import contextlib
 import hashlib
 import os
 import secrets
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 from weakref import WeakKeyDictionary
-
-import distributed
 
 from aiodocker_images._threads import outlast
 from aiodocker_images.errors import ConfigError, DockerError
@@ -30,10 +29,24 @@ from ._run import CLEANUP_TIMEOUT, Run
 from ._slots import Slots
 from .jobs import MirrorFailure, MirrorJob, MirrorOutcome, Retry
 
-__all__ = ["mirror_on_cluster"]
+if TYPE_CHECKING:
+    import distributed
 
-_dask: Final[Any] = distributed
-"""distributed says that it is typed, and most of its functions have no types: those that are used have them below."""
+__all__ = ["PAUSES", "mirror_on_cluster"]
+
+
+def _dask() -> Any:  # noqa: ANN401 - see below
+    """Return distributed, at the first need of it.
+
+    It says that it is typed, and most of its functions have no types: those that are used have them below.
+    """
+    import distributed  # noqa: PLC0415 - for the extra `dask`; half a second
+
+    return distributed
+
+
+_Logged = tuple[float, tuple[str, str, float]]
+"""A pause: when the scheduler heard of it, and the run, the registry, the seconds."""
 
 
 class _Future(Protocol):
@@ -56,6 +69,10 @@ class _Client(Protocol):
 
     def cancel(self, futures: list[_Future], *, force: bool) -> Awaitable[None]: ...
 
+    def subscribe_topic(self, topic: str, handler: Callable[[_Logged], None]) -> None: ...
+
+    def get_events(self, topic: str) -> Awaitable[Iterable[_Logged]]: ...
+
 
 class _Event(Protocol):
     """A distributed.Event of an asynchronous client."""
@@ -66,6 +83,15 @@ class _Event(Protocol):
 
     def is_set(self) -> Awaitable[bool]: ...
 
+
+class _Worker(Protocol):
+    """A distributed.Worker."""
+
+    def log_event(self, topic: str, message: object) -> None: ...
+
+
+PAUSES: Final = "aiodocker_images.mirror-pauses"
+"""The topic on which workers tell each other which registry asked to slow down, and for how many seconds."""
 
 STOP_INTERVAL: Final = 0.5
 """Seconds between two looks at whether everything is to stop."""
@@ -95,7 +121,7 @@ def mirror_on_cluster(
     says; it is pickled, as functions of modules are. Jobs with the same source go to one worker, and share a pull. A
     worker does as many sources at once as it has threads, and `concurrency` of their pulls and pushes;
     `per_registry` bounds in how many sources the whole cluster has to do with a registry at once. A rate limit
-    pauses the registry on the worker that met it.
+    pauses the registry on all workers, as soon as they hear of it from the one that met it.
 
     What a lost worker had not ended, another one does. What it had pulled stays on its Engine, unless `journals`
     names a directory on the workers' disks: whoever comes next to that Engine gives it back. Other options as in
@@ -144,14 +170,14 @@ async def _outcomes(
     journals: str | None,
 ) -> AsyncGenerator[MirrorOutcome, None]:
     run = f"mirror-{secrets.token_hex(8)}"
-    stop: _Event = _dask.Event(f"{run}-stop", client=client)
+    stop: _Event = _dask().Event(f"{run}-stop", client=client)
     begun: dict[_Future, tuple[MirrorJob, ...]] = {}
     try:
         for number, group in enumerate(groups):
             order = _Order(run, group, service, options, journals)
             future = client.submit(_on_worker, order, key=f"{run}-{number}", pure=False, retries=TRIES)
             begun[future] = group
-        async for future in _dask.as_completed(list(begun)):
+        async for future in _dask().as_completed(list(begun)):
             outcomes = await _results(future, begun.pop(future))
             future.release()  # or a worker that is lost later would lose it, and another do it again
             for outcome in outcomes:
@@ -184,14 +210,39 @@ async def _end(client: _Client, stop: _Event, futures: list[_Future]) -> None:
 # What follows runs on a worker, in its event loop.
 
 _slots: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Slots]] = WeakKeyDictionary()
+"""By the loop and the run, which is the last one."""
+
+
+async def _slots_of(order: _Order, client: _Client) -> Slots:
+    """Return what bounds a run on this worker, and let it hear of the pauses of the others, and what it has missed."""
+    ours = _slots.setdefault(asyncio.get_running_loop(), {})
+    if order.run not in ours:
+        worker: _Worker = _dask().get_worker()
+
+        def tell(registry: str, seconds: float) -> None:
+            worker.log_event(PAUSES, [order.run, registry, seconds])
+
+        def hear(event: _Logged) -> None:
+            (then, (run, registry, seconds)) = event
+            if run in ours:
+                # Clocks may differ: never for longer than was said.
+                ours[run].pause(registry, min(seconds, then + seconds - time.time()))
+
+        ours.clear()
+        ours[order.run] = Slots(order.options.concurrency, None, order.options.retry, on_pause=tell)
+        client.subscribe_topic(PAUSES, hear)
+        for event in await client.get_events(PAUSES):
+            hear(event)
+    return ours[order.run]
 
 
 async def _on_worker(order: _Order) -> list[MirrorOutcome]:
     """Do the jobs of one source, until they end or everything is to stop."""
     outcomes: list[MirrorOutcome] = []
-    client = await _dask.get_client()
-    stop = asyncio.create_task(_set(_dask.Event(f"{order.run}-stop", client=client)))
-    work = asyncio.create_task(_work(order, outcomes))
+    client = await _dask().get_client()
+    slots = await _slots_of(order, client)
+    stop = asyncio.create_task(_set(_dask().Event(f"{order.run}-stop", client=client)))
+    work = asyncio.create_task(_work(order, slots, outcomes))
     try:
         await asyncio.wait({stop, work}, return_when=asyncio.FIRST_COMPLETED)
         if work.done():
@@ -209,12 +260,8 @@ async def _set(event: _Event) -> None:
         await asyncio.sleep(STOP_INTERVAL)
 
 
-async def _work(order: _Order, outcomes: list[MirrorOutcome]) -> None:
-    run, jobs, options = order.run, order.jobs, order.options
-    ours = _slots.setdefault(asyncio.get_running_loop(), {})
-    if run not in ours:
-        ours.clear()
-        ours[run] = Slots(options.concurrency, None, options.retry)
+async def _work(order: _Order, slots: Slots, outcomes: list[MirrorOutcome]) -> None:
+    jobs, options = order.jobs, order.options
     async with order.service() as images, contextlib.AsyncExitStack() as leases:
         path = None if order.journals is None or options.dry_run else Path(order.journals) / _journal_name(jobs)
         if path is not None:
@@ -222,11 +269,11 @@ async def _work(order: _Order, outcomes: list[MirrorOutcome]) -> None:
         for registry in _registries(jobs):
             if (limit := _limit(options, registry)) is not None:
                 # All in one order, so that none waits for one that waits for it; a lost worker's leases run out.
-                semaphore = _dask.Semaphore(max_leases=limit, name=f"{run}-{registry}")
+                semaphore = _dask().Semaphore(max_leases=limit, name=f"{order.run}-{registry}")
                 await semaphore.acquire()
                 leases.push_async_callback(semaphore.release)
         async with Journal(path) as journal:
-            doing = Run(images, jobs, options, journal, emit=outcomes.append, slots=ours[run])
+            doing = Run(images, jobs, options, journal, emit=outcomes.append, slots=slots)
             await (doing.plan() if options.dry_run else doing.run())
 
 

@@ -30,7 +30,7 @@ __all__ = ["CLEANUP_TIMEOUT", "HELD", "Run"]
 
 T = TypeVar("T")
 
-HELD: Final = 2
+HELD: Final = 1
 """How many images that are done stay on the Engine, for each transfer at once: the next may share their layers."""
 
 CLEANUP_TIMEOUT: Final = 60.0
@@ -63,7 +63,7 @@ class _Group:
     works: list[_Work]
     found: DistributionInspect | None = None
     retries: int = 0
-    room: bool = False
+    room: frozenset[str] = frozenset()
     image: str | None = None
     digests: frozenset[str] = frozenset()
     push_platform: Platform | None = None
@@ -168,14 +168,24 @@ class Run:
             self._fail(group, group.left, error)
         finally:
             self._users[str(group.source)] -= 1
-            if group.room:
-                self._slots.image_done()
+            self._slots.image_done(group.room)
         await self._let_go_of_the_oldest(group)
 
     # What is there
 
     async def _compare(self, group: _Group) -> None:
-        """Ask the registries for the digests, and end the jobs that have nothing to do."""
+        """Ask the registries for the digests, all at once, and end the jobs that have nothing to do."""
+        await together([self._find(group), *(self._look(group, work) for work in group.works)])
+        if group.found is not None:
+            for work in group.left:
+                self._skip_equal(group, work)
+        elif not await self._can_compare():
+            for work in group.left:
+                if work.job in self._journal.state.in_this_run:
+                    self._skip_known(group, work, "the journal says that it was done")
+
+    async def _find(self, group: _Group) -> None:
+        """Ask what the source is."""
         try:
             group.found = await self._ask(group.source, group)
         except PASSING:
@@ -184,14 +194,6 @@ class Run:
             # This Engine may not know the question; and if something is wrong, the pull will tell what.
             if self._options.dry_run and not (isinstance(error, NotFoundError) and not await self._can_compare()):
                 raise
-        if group.found is not None:
-            await together([self._look(group, work) for work in group.works])
-            for work in group.left:
-                self._skip_equal(group, work)
-        elif not await self._can_compare():
-            for work in group.left:
-                if work.job in self._journal.state.in_this_run:
-                    self._skip_known(group, work, "the journal says that it was done")
 
     def _skip_equal(self, group: _Group, work: _Work) -> None:
         before, after = digest_of(group.found), digest_of(work.present)
@@ -287,19 +289,20 @@ class Run:
     async def _pull(self, group: _Group) -> ImageInspect:
         """Pull the source once, for all the jobs of the group."""
         platforms = await self._platforms(group)
+        targets = frozenset(work.target.domain for work in group.left)
 
         async def pull() -> tuple[ImageInspect, str | None]:
             # Another platform of the same source would move the name before its image is known.
-            async with self._locks[str(group.source)], self._slots.transfer(group.source.domain, image=True):
+            async with self._locks[str(group.source)], self._slots.transfer(group.source.domain, targets=targets):
                 try:
                     return await self._pull_once(group, platforms)
                 except BaseException:
                     # There is no image of it on the Engine, and while this pull waits others may go on.
-                    self._slots.image_done()
+                    self._slots.image_done(targets)
                     raise
 
         image, digest = await self._patiently(pull, group)
-        group.room = True
+        group.room = targets
         group.image, group.digests = image.id, pulled_digests(digest, image, group.source)
         return image
 

@@ -183,6 +183,8 @@ class Journal:
         self._descriptor: int | None = None
         self._size = 0
         self._writing = asyncio.Lock()
+        self._unwritten: list[bytes] = []
+        self._given = self._taken = 0
         self._failure: ConfigError | None = None
         self.state = JournalState()
 
@@ -211,13 +213,15 @@ class Journal:
         """Write records, and return when they are on the disk; raise `ConfigError` if one ever could not be."""
         self.check()
         if self._descriptor is not None:
-            data = b"".join(_ENCODER.encode(record) + b"\n" for record in records)
-            try:
-                async with self._writing:
-                    await in_thread(self._write, self._descriptor, data)
-            except ConfigError as error:
-                self._failure = error
-                raise
+            self._unwritten += (_ENCODER.encode(record) + b"\n" for record in records)
+            self._given = number = self._given + 1
+            async with self._writing:
+                self.check()
+                if number > self._taken:
+                    # With all that others came to note meanwhile: a disk takes as long for one as for all.
+                    data, self._taken = b"".join(self._unwritten), self._given
+                    self._unwritten.clear()
+                    await in_thread(self._append, self._descriptor, data)
         for record in records:
             self.state.take(record)
 
@@ -282,6 +286,13 @@ class Journal:
         self._close()
         self._descriptor = descriptor
         _sync_directory(path)
+
+    def _append(self, descriptor: int, data: bytes) -> None:
+        try:
+            self._write(descriptor, data)
+        except ConfigError as error:
+            self._failure = error  # also that of those who wait for it, and of a caller who was cancelled
+            raise
 
     def _write(self, descriptor: int, data: bytes) -> None:
         with _explained(self._path):
