@@ -23,6 +23,8 @@ from . import heavy
 from .faultproxy import KINDS, Fault
 from .matrix import run_matrix
 from .replay import recording
+from .request_sweep import forms_of, sweep_requests
+from .strict_daemon import strict_daemon
 from .sweep import OPERATIONS, sweep
 from .tally import INJECTED, table
 
@@ -39,37 +41,24 @@ def say(text: str) -> None:
 
 
 async def scripted(seed: int, seconds: float) -> list[str]:
-    """Heavy loads, then a cut after every byte of each recording, then other faults at random until the time is over.
-
-    The cuts have half of what the loads leave, and say how many of all there are that was enough for. They begin
-    with the short answers; in the long ones, the bytes come in an order from the seed.
-    """
+    """Heavy loads, then faults at random bytes of answers and of requests until the time is over."""
     until = time.monotonic() + seconds
     source = random.Random(seed)
     complaints: list[str] = []
     with tempfile.TemporaryDirectory(prefix="adi-", dir="/tmp") as name:
-        complaints += await _heavy(Path(name), max(10, seconds / 10))
-        complaints += await _cuts(source, Path(name), (time.monotonic() + until) / 2)
-        while True:
-            engine, operation = source.choice(list(engines.ENGINES)), source.choice(OPERATIONS)
-            wire = recording(engine, operation)
-            faults = _faults(source, len(wire), until)
-            complaints += await sweep(engine, operation, wire, faults, Path(name), workers=32)
-            if time.monotonic() > until:
-                return complaints
-
-
-async def _cuts(source: random.Random, directory: Path, until: float) -> list[str]:
-    wires = [
-        (engine, operation, recording(engine, operation)) for engine in engines.ENGINES for operation in OPERATIONS
-    ]
-    complaints: list[str] = []
-    for engine, operation, wire in sorted(wires, key=lambda each: len(each[2])):
-        offsets = source.sample(range(len(wire)), len(wire))
-        cuts = (Fault(kind="cut", direction="answer", offset=offset) for offset in offsets)
-        complaints += await sweep(engine, operation, wire, _in_time(cuts, until), directory)
-    say(f"{INJECTED.total()} of {sum(len(wire) for *_, wire in wires)} bytes of the recordings were cut at")
-    return complaints
+        directory = Path(name)
+        complaints += await _heavy(directory, max(10, seconds / 10))
+        async with strict_daemon(directory / "docker.sock"):
+            while True:
+                engine, operation = source.choice(list(engines.ENGINES)), source.choice(OPERATIONS)
+                wire = recording(engine, operation)
+                faults = _faults(source, len(wire), until)
+                complaints += await sweep(engine, operation, wire, faults, directory, workers=32)
+                operation, kind = source.choice(OPERATIONS), source.choice(KINDS)
+                for form in forms_of(operation, directory):
+                    complaints += await sweep_requests(operation, form, kind, directory, source)
+                if time.monotonic() > until:
+                    return complaints
 
 
 def _in_time(faults: Iterable[Fault], until: float) -> Iterator[Fault]:
