@@ -868,6 +868,9 @@ def test_any_chunks_arrive_in_order_however_short_the_writes(
         assert len(buffers) <= 1024
         return os.write(descriptor, buffers[0][:limit])
 
+    def no_sync(_: int) -> None:
+        pass
+
     async def scenario(path: Path) -> str | None:
         async with open_sink(path, checksum=True) as sink:
             await sink.write(chunks * copies)
@@ -876,7 +879,7 @@ def test_any_chunks_arrive_in_order_however_short_the_writes(
 
     with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "writev", short if limit else real)
-        patch.setattr(os, "fsync", lambda _: None)  # hundreds of them take minutes where others write, too
+        patch.setattr(os, "fsync", no_sync)  # hundreds take minutes on a disk that others write to, too
         path = Path(directory, "x")
         digest = asyncio.run(scenario(path))
         assert path.read_bytes() == b"".join(chunks) * copies
