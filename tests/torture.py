@@ -47,7 +47,7 @@ async def scripted(seed: int, seconds: float) -> list[str]:
     Beside all of them goes a reader that is slow for as long.
     """
     until = time.monotonic() + seconds
-    command = (sys.executable, "-m", "tests.torture", "slow", "--seconds", str(seconds))
+    command = (sys.executable, "-m", "tests.torture", "slow", "--seconds", str(seconds), "--seed", str(seed))
     slow_reader = await asyncio.create_subprocess_exec(*command)
     try:
         complaints = await _loads_and_faults(seed, until)
