@@ -82,10 +82,10 @@ class Link:
                 raise ConfigError(f"{endpoint} (from {endpoint.source}) needs Windows, and its default loop") from error
         return aiohttp.TCPConnector(limit=0, force_close=not shared, ssl=self._tls or True)
 
-    @property
-    def middlewares(self) -> tuple[aiohttp.ClientMiddlewareType, ...]:
-        """What a session is to do beside sending requests."""
-        return (self._redialling,) if self._tunnel is not None else ()
+    def middlewares(self, *, shared: bool) -> tuple[aiohttp.ClientMiddlewareType, ...]:
+        """Make what is done beside sending requests; anew for each that is not `shared`."""
+        redialling = (self._redialling,) if self._tunnel is not None else ()
+        return redialling if shared else (_Once(), *redialling)
 
     async def _redialling(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
@@ -108,3 +108,27 @@ class Link:
         """End the tunnel. Again is harmless."""
         if self._tunnel is not None:
             await self._tunnel.aclose()
+
+
+class _Once:
+    """Lets one request be sent once.
+
+    If a connection breaks, aiohttp by itself sends a GET or a DELETE again, on another one: an image that the first
+    has removed would not be found by the second, and what streams would be begun twice.
+    """
+
+    def __init__(self) -> None:
+        self._failure: Exception | None = None
+
+    async def __call__(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        """Send the request; the second time, only say again how the first ended."""
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+        try:
+            return await handler(request)
+        except Exception as error:
+            self._failure = error
+            raise

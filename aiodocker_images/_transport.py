@@ -3,7 +3,7 @@
 Two sessions. Safe requests (GET, HEAD) whose answers are read whole share kept-alive connections. Whatever
 streams or changes something opens a connection of its own and closes it after: leaving such an answer early
 must end the daemon's work, which only a closed connection does, and a request that must not be sent twice
-must not meet a connection that the daemon is just closing.
+must not meet a connection that the daemon is just closing. Nor is it sent again by aiohttp if that breaks.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Live:
         if upload is not None:
             self._body = Body(upload, idle_timeout=transport.idle_timeout, on_failure=self.interrupt)
 
-    async def start(self, session: aiohttp.ClientSession, url: URL) -> None:
+    async def start(self, session: aiohttp.ClientSession, url: URL, *also: aiohttp.ClientMiddlewareType) -> None:
         """Send the request and wait for the head of the answer; raise what its status says."""
         body: aiohttp.Payload | None = self._body
         if self._call.document is not None:
@@ -108,7 +108,12 @@ class Live:
         failure: Exception | None = None
         try:
             self._response = response = await session.request(
-                self._call.method, url, data=body, headers=self._call.headers, allow_redirects=False
+                self._call.method,
+                url,
+                data=body,
+                headers=self._call.headers,
+                allow_redirects=False,
+                middlewares=also,
             )
         except Exception as error:  # noqa: BLE001 - translated, or raised as it is
             failure = self._failure(error, answered=False)
@@ -282,7 +287,7 @@ class Transport:
         url = self._url(f"/v{version}{call.path}", call.query)
         session = await self._session(shared=shared)
         self._live.add(live)
-        await live.start(session, url)
+        await live.start(session, url, *self._link.middlewares(shared=shared))
 
     async def end(self, live: Live) -> None:
         """End a live answer, begun or not."""
@@ -294,8 +299,7 @@ class Transport:
         for method in ("HEAD", "GET"):  # what stands between may refuse HEAD
             try:
                 session = await self._session(shared=True)
-                url = self._url("/_ping", ())
-                async with session.request(method, url, allow_redirects=False) as response:
+                async with session.request(method, self._url("/_ping", ()), allow_redirects=False) as response:
                     headers = response.headers
             except DockerError:
                 raise
@@ -435,7 +439,7 @@ class Transport:
                     "Accept-Encoding": "identity",
                 },
                 auto_decompress=False,
-                middlewares=self._link.middlewares,
+                middlewares=self._link.middlewares(shared=True),
                 response_class=GuardedResponse if shared else StreamedResponse,
             )
         return self._sessions[shared]

@@ -7,6 +7,7 @@ import contextlib
 import gc
 import logging
 import os
+import signal
 import socket
 import tempfile
 import threading
@@ -84,6 +85,12 @@ def hermetic(tmp_path_factory: pytest.TempPathFactory) -> Generator[None, None, 
         for variable in OWN:
             patch.setenv(variable, str(tmp_path_factory.mktemp(variable)))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible() -> None:
+    """A shell starts what runs in the background, these tests perhaps, with Ctrl-C ignored, and programs inherit it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -41,9 +41,12 @@ class Job(ABC):
     name: str
     writes_body = False  # whether the request has a body
     creates = False  # whether its success adds `image` to the Engine
+    names = False  # whether it is the request that names `image`
 
     def __init__(self, service: ImageService, registry: str, directory: Path, *, size: int) -> None:
-        self.image = f"{registry}/{self.name}-{secrets.token_hex(4)}:1"
+        self._repository = f"{registry}/{self.name}-{secrets.token_hex(4)}"
+        self._turn = 1
+        self.image = f"{self._repository}:{self._turn}"
         self._service = service
         self._directory = directory
         self._size = size
@@ -55,6 +58,14 @@ class Job(ABC):
         """Bring the Engine to where the job begins."""
         if self.creates:
             await self.remove()
+        if self.names:
+            # For a request that was broken off near its end, an Engine may still be at work: not for this name.
+            self._turn += 1
+            self.image = f"{self._repository}:{self._turn}"
+
+    def named_before(self, name: str) -> bool:
+        """Tell whether that was the name of `image` in an earlier run."""
+        return name.startswith(f"{self._repository}:") and name != self.image
 
     @abstractmethod
     async def run(self, images: ImageService) -> object:
@@ -172,6 +183,7 @@ class Import(Job):
     name = "import"
     writes_body = True
     creates = True
+    names = True
 
     async def set_up(self) -> None:
         self._archive = root_file_system(self._size)
@@ -188,6 +200,7 @@ class Build(Job):
     name = "build"
     writes_body = True
     creates = True
+    names = True
 
     async def set_up(self) -> None:
         self._context = self._directory / "context"

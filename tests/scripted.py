@@ -163,6 +163,7 @@ class ScriptedDaemon:
         assert task is not None
         self._tasks.add(task)
         self.connections.add(writer)
+        writer.transport.set_write_buffer_limits(0)  # what was sent is out of our hands: a slow client gets all of it
         try:
             with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
                 while await self._serve(reader, writer):

@@ -307,6 +307,33 @@ def test_an_unknown_engine_is_named_with_those_there_are(capsys: pytest.CaptureF
     )
 
 
+def test_another_python_runs_with_what_is_unpacked_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its path is all that is printed, and by it, its own dynamic linker runs it. Here, echo stands for it."""
+    monkeypatch.setenv("ENGINES_CACHE", str(tmp_path))
+    root = packages.unpacked_at("python3.99", "forky")
+    linker = next(Path("/lib").glob("*/ld-linux*.so.*"))
+    for link, target in {
+        "usr/bin/python3.99": Path("/bin/echo"),
+        f"lib/{linker.parent.name}/{linker.name}": linker,
+    }.items():
+        (root / link).parent.mkdir(parents=True)
+        (root / link).symlink_to(target)
+    assert main(["python", "3.99"]) == 0
+    path = capsys.readouterr().out.removesuffix("\n")
+    assert Path(path).is_relative_to(root)
+    assert subprocess.run([path, "-m", "venv"], capture_output=True, text=True, check=True).stdout == "-m venv\n"
+    assert str(root / "lib" / linker.parent.name / linker.name) in Path(path).read_text()
+
+
+@pytest.mark.parametrize("versions", [[], ["3"], ["3.14", "3.15"], ["docker28"], ["3.15/../x"]])
+def test_another_python_is_named_by_one_version(versions: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["python", *versions])
+    assert "python needs one VERSION, as in: python 3.15" in capsys.readouterr().err
+
+
 def test_podman_takes_no_configuration_of_dockerd() -> None:
     with pytest.raises(engines.EngineError, match=r"no daemon\.json"):
         engines.Engine("podman", config={"registry-mirrors": []})

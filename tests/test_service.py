@@ -625,6 +625,33 @@ async def test_requests_share_kept_connections_and_changes_open_their_own(
     assert [request.keep_alive for request in daemon.requests if request.method == "DELETE"] == [False] * 5
 
 
+async def cut_at_once(exchange: Exchange) -> None:
+    exchange.cut()
+
+
+SENT_ONCE: dict[str, tuple[str, Callable[[ImageService], Awaitable[object]]]] = {
+    # The Engine may have removed it before the connection broke: it would not find it the second time.
+    "remove": ("DELETE /images/alpine:latest", lambda images: images.remove("alpine")),
+    "save": ("GET /images/alpine:latest/get", lambda images: anext(images.save_stream("alpine"))),
+    "events": ("GET /events", lambda images: anext(images.events(reconnect=False))),
+    "PUT": ("PUT /containers/x/archive", lambda images: images.request("PUT", "/containers/x/archive")),
+}
+
+
+@pytest.mark.parametrize(("request_line", "call"), SENT_ONCE.values(), ids=SENT_ONCE)
+async def test_what_changes_something_or_streams_is_asked_for_once_though_the_connection_breaks(
+    daemon: ScriptedDaemon,
+    images: ImageService,
+    request_line: str,
+    call: Callable[[ImageService], Awaitable[object]],
+) -> None:
+    method, _, path = request_line.partition(" ")
+    daemon.on(method, path, cut_at_once)
+    with pytest.raises(StreamInterruptedError):
+        await call(images)
+    assert daemon.paths == [request_line]
+
+
 async def test_a_daemon_that_restarts_is_met_again(short_path: Path) -> None:
     path = short_path / "docker.sock"
     async with ImageService(path) as images:
