@@ -41,6 +41,8 @@ _VERSION_REFUSED = re.compile(
     r" (?:Minimum|Maximum) supported API version is (?P<theirs>[0-9.]+)"
 )
 
+_UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
 
 class Located(contextlib.AbstractContextManager[None]):
     """Says in an error which operation it met, and at which endpoint, unless it says so already.
@@ -87,17 +89,25 @@ def read_error(status: int, reason: str | None, body: bytes) -> tuple[int, str]:
     """Return the status and the message of an error answer, whatever form its body has."""
     try:
         document = msgspec.json.decode(body, type=_ErrorDocument)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except _UNDECODABLE:
         message = _plain_text(body)
     else:
         detail = document.error_detail.message if document.error_detail else None
         message = (document.message or detail or document.error or document.cause or "").strip()
-        if not message and any(msgspec.json.decode(body, type=dict[str, object]).values()):
+        if not message and _says_something(body):
             message = _plain_text(body)  # somebody else's document, as of a proxy or an authorization plugin
         # Podman answers 500 with "response": 404 to a save of a missing image.
         if document.response is not None and 400 <= document.response <= 599:
             status = document.response
     return status, message or whole_text(reason or "") or "the daemon gave no reason"
+
+
+def _says_something(document: bytes) -> bool:
+    """Tell whether anything but nothings is in a JSON document, which may be broken where no field of ours is."""
+    try:
+        return any(msgspec.json.decode(document, type=dict[str, object]).values())
+    except _UNDECODABLE:
+        return True
 
 
 def whole_text(text: str) -> str:

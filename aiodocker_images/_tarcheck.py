@@ -280,7 +280,7 @@ def _error_document(tail: bytes) -> str | None:
             return None
         try:
             document = msgspec.json.decode(tail[start:], type=_ErrorDocument)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             continue
         message = (document.detail and document.detail.message) or document.error
         if message:

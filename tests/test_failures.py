@@ -330,6 +330,8 @@ BODIES: dict[str, tuple[int, str | None, bytes, int, str]] = {
     "a list": (500, None, b'["no"]', 500, '["no"]'),
     "a text": (500, None, b'"no"', 500, '"no"'),
     "half a document": (500, None, b'{"message":"No such im', 500, '{"message":"No such im'),
+    "not UTF-8, where no field of ours is": (500, "No", b'{"\x80":"x","response":404}', 404, "No"),
+    "not UTF-8, beside a message": (500, "No", b'{"\x80":"x","message":"no"}', 500, "no"),
     "two frames": (500, None, b'{"status":"x"}\n{"error":"no"}\n', 500, '{"status":"x"} {"error":"no"}'),
     "a registry's own document": (
         401,

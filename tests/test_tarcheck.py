@@ -258,6 +258,11 @@ def test_what_only_resembles_an_error_document_is_not_taken_for_one(document: by
     assert "bytes into member 'layer'" in failure(header("layer", 1 << 30) + document)
 
 
+def test_a_document_nested_without_end_is_no_way_to_break_the_reader() -> None:
+    """Whether it is read to its end depends on the Python; the archive is broken in any case."""
+    assert failure(header("layer", 1 << 30) + b'{"error":"x","aux":' + b"[" * 5000 + b"]" * 5000 + b"}")
+
+
 @pytest.mark.parametrize("size", [0, 1, 1000, MAX_ERROR_DOCUMENT, MAX_ERROR_DOCUMENT + 1, 1 << 20])
 def test_memory_is_bounded_whatever_the_size_of_the_pieces(size: int) -> None:
     watch = TarCheck()
