@@ -106,7 +106,7 @@ class Guard(asyncio.Protocol):
         connection: TransportSocket | None = self._transport.get_extra_info("socket")
         if connection is None or self._transport.get_extra_info("sslcontext") is not None:
             return
-        with contextlib.suppress(OSError):  # uvloop has closed it by now
+        with contextlib.suppress(OSError):  # nothing more is there, or the connection was reset
             for _ in range(MAX_OVERHEAD // REST):
                 if not (data := os.read(connection.fileno(), REST)):
                     break
