@@ -169,7 +169,8 @@ async def test_what_is_there_is_skipped_without_a_byte_moved(images: ImageServic
     assert statuses(outcomes) == {"one:1": "skipped", "two:1": "mirrored"}
     assert outcomes["one:1"].because == "the digests are equal"
     assert outcomes["one:1"].digest_preserved
-    assert [entry for entry in engine.log if "one" in entry] == [f"look {A}one:1", f"look {B}one:1"]
+    # The two registries are asked together; which of the two requests arrives first is not ours to say.
+    assert sorted(entry for entry in engine.log if "one" in entry) == [f"look {A}one:1", f"look {B}one:1"]
 
 
 async def test_a_dry_run_tells_what_would_be_done_and_writes_nothing(
