@@ -102,6 +102,7 @@ class _Chunked:
     def __init__(self) -> None:
         self.ended = False
         self._left = 0  # bytes of the chunk at hand
+        self._usual = 0  # bytes of the chunk that began last
         self._begun = b""  # a line, of which the end is still to come
         self._border, self._border_begun = _FIRST, _FIRST_BEGUN
         self._behind = False  # the last chunk, where trailers may be
@@ -147,6 +148,13 @@ class _Chunked:
             left = int(found[1], 16)
             position = found.end()
             self._behind = not left
+            if left == self._usual and left:
+                # Two of one size, and so more of them may come: all of an archive's chunks, and many of a pull's.
+                line = found[0]
+                while data.startswith(line, position + left, size):
+                    pieces.append(view[position : position + left])
+                    position += left + len(line)
+            self._usual = left
             border = _NEXT.match
             self._border, self._border_begun = _NEXT, _NEXT_BEGUN
         if self._border_begun.fullmatch(data, position, size) is None:
