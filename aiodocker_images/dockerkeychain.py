@@ -8,14 +8,15 @@ import binascii
 import functools
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
 from ._credentialhelper import CredentialHelpers
 from ._dockerconfig import JSONConfig, config_directory, home_directory, read_config
+from ._sharedruns import SharedRuns
 from ._threads import in_thread
 from .credentials import LOGGER, RegistryAuth, by_closeness, registry_auth, registry_name, server_of
 from .errors import ConfigError, shown, without_frames
@@ -34,7 +35,7 @@ class DockerKeychain:
     Asked in turn: `DOCKER_AUTH_CONFIG`; in `$DOCKER_CONFIG/config.json` (~/.docker) the credential helper for the
     registry (`credHelpers`, or else `credsStore`), then `auths`; `credHelpers` and `auths` of Podman's auth.json
     (`REGISTRY_AUTH_FILE`, or else that in XDG_RUNTIME_DIR, then that in XDG_CONFIG_HOME). All of it is read,
-    and helpers are run, anew for each operation: tokens rotate.
+    and helpers are run, anew for each operation: tokens rotate. Operations that begin at once share what is found.
 
     `environ` stands in for the environment, the helpers' too. A helper that takes more than `helper_timeout`
     seconds is killed.
@@ -47,6 +48,7 @@ class DockerKeychain:
             raise ValueError(f"helper_timeout must be more than 0 seconds, not {helper_timeout}")
         self._environ = environ
         self._helpers = CredentialHelpers(helper_timeout)
+        self._looks = SharedRuns()
 
     def __repr__(self) -> str:
         return "DockerKeychain()"
@@ -58,9 +60,7 @@ class DockerKeychain:
         entry for this registry, that makes no sense.
         """
         try:
-            return await self._find(
-                registry_name(registry), dict(os.environ if self._environ is None else self._environ)
-            )
+            return await self._find(registry_name(registry), os.environ if self._environ is None else self._environ)
         except ConfigError as error:
             failure = without_frames(error)
         raise failure
@@ -72,21 +72,27 @@ class DockerKeychain:
         makes no sense at all.
         """
         try:
-            return await self._find_all(dict(os.environ if self._environ is None else self._environ))
+            return await self._find_all(os.environ if self._environ is None else self._environ)
         except ConfigError as error:
             failure = without_frames(error)
         raise failure
 
     async def _find(self, registry: str, environ: Mapping[str, str]) -> RegistryAuth | None:
-        sources = _sources(environ)
-        # One turn of a thread for all of it, unless a helper is in the way: this is done for every pull.
-        while isinstance(found := await in_thread(_look, sources, registry), _Source):
-            auth = await self._helpers.get(found.helper(registry), found.server(registry), environ)
+        found = await self._look(tuple(_sources(environ)), registry)
+        while isinstance(found, _Helped):
+            source = found.source
+            auth = await self._helpers.get(source.helper(registry), source.server(registry), environ)
             if auth is None:
-                auth = await in_thread(found.entry, registry)
+                auth = await in_thread(source.entry, registry)
             if auth is not None:
                 return auth
+            found = await self._look(found.behind, registry)
         return found
+
+    async def _look(self, sources: _Sources, registry: str) -> RegistryAuth | _Helped | None:
+        # This is done for every pull. So it is one turn of a thread, unless a helper is in the way, and one turn for
+        # many pulls that begin at once.
+        return await self._looks.share((registry, len(sources)), lambda: in_thread(_look, sources, registry))
 
     async def _find_all(self, environ: Mapping[str, str]) -> dict[str, RegistryAuth]:
         sources: list[_Source] = []
@@ -184,13 +190,23 @@ class _Source:
         return auths
 
 
-def _look(sources: Iterator[Callable[[], _Source | None]], registry: str) -> RegistryAuth | _Source | None:
+_Sources: TypeAlias = Sequence[Callable[[], _Source | None]]
+
+
+class _Helped(NamedTuple):
+    """A source whose helper is to be asked, and those behind it."""
+
+    source: _Source
+    behind: _Sources
+
+
+def _look(sources: _Sources, registry: str) -> RegistryAuth | _Helped | None:
     """Return the credentials for a registry, or the next source whose helper is to be asked first; in a thread."""
-    for read in sources:
+    for number, read in enumerate(sources, 1):
         if (source := read()) is None:
             continue
         if source.helper(registry):
-            return source
+            return _Helped(source, sources[number:])
         if (auth := source.entry(registry)) is not None:
             return auth
     return None

@@ -10,7 +10,6 @@ import signal
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import rich.console
@@ -19,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiodocker_images import CredentialHelperError, DockerKeychain, RegistryAuth
-from aiodocker_images._credentialhelper import MAX_MESSAGE, CredentialHelpers, SharedRuns, quotable
+from aiodocker_images._credentialhelper import MAX_MESSAGE, CredentialHelpers, quotable
 
 from .conftest import Leftovers
 from .dockerhome import DockerHome, basic
@@ -334,31 +333,6 @@ def test_a_keychain_serves_one_loop_after_another_even_one_that_ended_in_the_mid
     assert asyncio.run(keychain.resolve(R)) == ME
     assert asyncio.run(keychain.resolve(R)) == ME
     assert runs(counted) == 3
-
-
-def silence(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Take no notice of tasks that are destroyed."""
-
-
-def test_what_a_closed_loop_has_left_is_forgotten() -> None:
-    async def forever() -> None:
-        await asyncio.Event().wait()
-
-    async def now() -> str:
-        return "now"
-
-    async def begin() -> None:
-        asyncio.ensure_future(shared.share(("x",), forever))  # noqa: RUF006 - that nobody ends it is what is tried
-        await asyncio.sleep(0)
-
-    shared = SharedRuns()
-    loop = asyncio.new_event_loop()
-    loop.set_exception_handler(silence)
-    loop.run_until_complete(begin())
-    assert len(shared.runs) == 1
-    loop.close()
-    assert asyncio.run(shared.share(("x",), now)) == "now"
-    assert shared.runs == {}
 
 
 def test_loops_at_the_same_time_do_not_share(counted: DockerHome) -> None:

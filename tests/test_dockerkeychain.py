@@ -20,7 +20,9 @@ from aiodocker_images import (
     DockerKeychain,
     ListingKeychain,
     RegistryAuth,
+    dockerkeychain,
 )
+from aiodocker_images._dockerconfig import JSONConfig, read_config
 from aiodocker_images.dockerkeychain import podman_files
 
 from .dockerhome import DockerHome, basic
@@ -105,6 +107,43 @@ async def test_a_place_without_the_registry_sends_on_to_the_next(home: DockerHom
     assert await keychain.resolve(R) == someone("auths")
     home.config(auths={R: entry("auths")}, credHelpers={R: ""}, credsStore="no-such-helper")
     assert await keychain.resolve(R) == someone("auths")
+
+
+async def test_who_asks_at_the_same_time_reads_the_files_once(
+    home: DockerHome, keychain: DockerKeychain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred pulls that begin at once are one look; each that begins later sees what the files hold then."""
+    read: list[Path] = []
+
+    def counting(path: Path, *, if_permitted: bool = False) -> JSONConfig | None:
+        read.append(path)
+        return read_config(path, if_permitted=if_permitted)
+
+    monkeypatch.setattr(dockerkeychain, "read_config", counting)
+    home.config(auths={R: entry("before")})
+    assert await asyncio.gather(*(keychain.resolve(R) for _ in range(100))) == [someone("before")] * 100
+    assert read == [home.config_json]
+    home.config(auths={R: entry("after")})
+    assert await keychain.resolve(R) == someone("after")
+    assert read == [home.config_json] * 2
+
+
+async def test_who_asks_at_the_same_time_passes_the_same_helpers(home: DockerHome, keychain: DockerKeychain) -> None:
+    """Two helpers that know nothing, and an entry behind them; of another registry only the first does."""
+    home.store("one", {"other.example": ("one", "pw of one")})
+    home.store("two", {})
+    home.config(credsStore="one")
+    home.write(home.runtime_auth_json, {"auths": {}, "credHelpers": {R: "two"}})
+    home.write(home.home_auth_json, {"auths": {R: entry("last")}})
+    asked = [R, "other.example", R, "nobody.example"] * 5
+    found = await asyncio.gather(*map(keychain.resolve, asked))
+    assert found == [someone("last"), someone("one"), someone("last"), None] * 5
+    assert sorted((home.path / "asked").read_text().splitlines()) == [
+        "one get nobody.example",
+        "one get other.example",
+        f"one get {R}",
+        f"two get {R}",
+    ]
 
 
 async def test_the_environment_of_the_process_is_the_default(home: DockerHome, monkeypatch: pytest.MonkeyPatch) -> None:
