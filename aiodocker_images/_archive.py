@@ -216,6 +216,11 @@ class ArchiveUpload:
         """Whether `send()` may be used in the place of the next chunks."""
         return self._file is not None and self._file.sendable
 
+    @property
+    def exhausted(self) -> bool:
+        """Whether nothing is left of a source of a known size."""
+        return self._left == 0
+
     async def send(self, connection: int) -> int | None:
         """Let the kernel send the next bytes to a unix socket that does not block.
 

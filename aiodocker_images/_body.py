@@ -14,7 +14,7 @@ from typing import Final, cast
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
 
-from ._archive import ArchiveUpload
+from ._archive import SEND_SIZE, ArchiveUpload
 from ._threads import outlast, retrieve
 from .errors import StreamStalledError
 
@@ -105,10 +105,12 @@ class Body(aiohttp.Payload):
                 except Exception as error:
                     self._fail(error)
                     raise
-                if sent is None:
-                    await self._taken(self._writable(descriptor))
-                elif not sent:
+                if sent == 0:
                     return True
+                # Not at once again, for the little that the daemon has read meanwhile: each time costs two threads a
+                # turn. The kernel says that there is room when the most of the buffer is free.
+                if sent is None or (sent < SEND_SIZE and not self._upload.exhausted):
+                    await self._taken(self._writable(descriptor))
         finally:
             os.close(descriptor)
         return False
