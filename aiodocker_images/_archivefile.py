@@ -23,6 +23,7 @@ _GATHER_SIZE = 64 * 1024  # small items of an iterable are gathered up to this p
 _GATHER_SECONDS = 0.05  # unless they come slowly
 _POLL_SECONDS = 0.02  # what a call waits for a FIFO or a terminal
 _MAX_BUFFERS = 1024  # IOV_MAX of Linux and macOS
+_FLUSH_SIZE = 8 << 20  # bytes after which the disk begins to write, lest the end waits for all of it
 _MAX_PART_NAME = 200  # of the 255 bytes that file systems allow, less what the temporary name adds
 
 # /dev/stdout can be a regular file: to rename over that would part it from the shell that redirected to it.
@@ -194,6 +195,7 @@ class OutputFile:
         self._part: str | None = None  # None: written in place
         self._descriptor = -1
         self._rest: list[memoryview] = []
+        self._written = self._flushed = 0
 
     def open(self) -> bool:
         flags = os.O_WRONLY | os.O_NOCTTY
@@ -229,6 +231,7 @@ class OutputFile:
                     written = os.writev(self._descriptor, self._rest[:_MAX_BUFFERS])
                 except BlockingIOError:
                     return False
+                self._written += written
                 done = 0
                 while done < len(self._rest) and written >= len(self._rest[done]):
                     written -= len(self._rest[done])
@@ -236,7 +239,19 @@ class OutputFile:
                 del self._rest[:done]
                 if written:
                     self._rest[0] = self._rest[0][written:]
+        self._flush_early()
         return True
+
+    def _flush_early(self) -> None:
+        """Have the disk begin to write what the kernel would keep until the sync at the end."""
+        size = self._written - self._flushed
+        if self._part is None or size < _FLUSH_SIZE or not hasattr(os, "posix_fadvise"):
+            return
+        # Linux begins to write dirty pages that are not needed any more, and does not wait for them. Others may do
+        # nothing, or know no such advice.
+        with suppress(OSError):
+            os.posix_fadvise(self._descriptor, self._flushed, size, os.POSIX_FADV_DONTNEED)
+        self._flushed = self._written
 
     def prepare(self) -> None:
         with failing("write", self._path):

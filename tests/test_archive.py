@@ -9,6 +9,7 @@ import errno
 import gzip
 import hashlib
 import io
+import itertools
 import os
 import secrets
 import shutil
@@ -1075,6 +1076,31 @@ async def test_the_disk_has_all_of_it_before_the_name_and_the_name_before_the_re
     monkeypatch.setattr(os, "replace", replace)
     await save(tmp_path / "x.tar", DATA)
     assert calls == ["sync .part", "replace", "sync "]
+
+
+@pytest.mark.parametrize("failure", [None, OSError(errno.EINVAL, "no such advice"), "absent"], ids=str)
+async def test_the_disk_begins_to_write_before_the_end_where_it_can_be_told_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception | str | None
+) -> None:
+    advised: list[tuple[int, int]] = []
+
+    def advise(descriptor: int, offset: int, size: int, advice: int) -> None:
+        assert (os.fstat(descriptor).st_size, advice) == (offset + size, os.POSIX_FADV_DONTNEED)
+        advised.append((offset, size))
+        if isinstance(failure, Exception):
+            raise failure
+
+    if failure == "absent":
+        monkeypatch.delattr(os, "posix_fadvise")
+    else:
+        monkeypatch.setattr(os, "posix_fadvise", advise)
+    pieces = [bytes([number]) * (1 << 20) for number in range(40)]
+    await save(tmp_path / "x.tar", *pieces)
+    assert (tmp_path / "x.tar").read_bytes() == b"".join(pieces)
+    begins = [offset for offset, _ in advised]
+    assert begins == [0, *itertools.accumulate(size for _, size in advised)][: len(begins)]
+    assert all(size >= 8 << 20 for _, size in advised)
+    assert (len(advised) >= 3) == (failure != "absent")
 
 
 async def test_a_directory_that_cannot_be_synced_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
