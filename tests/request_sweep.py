@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import random
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -13,14 +15,14 @@ from typing import Final
 from aiodocker_images import ImageService
 
 from .faultproxy import LYING, Fault, FaultProxy, Kind
-from .sweep import HANG, IDLE, Call, call_of, complaint, outcome_of
+from .sweep import HANG, IDLE, Call, call_of, complaint, leaving_nothing, outcome_of
 from .tally import INJECTED
 from .tars import tar_of
 
 SAMPLE: Final = 16
 """Faults at random bytes, besides those where something begins or ends."""
 
-WORKERS: Final = 3
+AT_ONCE: Final = 3
 
 SMALL: Final = tar_of({"Dockerfile": "FROM scratch\n"})[: 4 * 512]
 """A tar without the padding behind its end: short enough to be cut at every byte."""
@@ -66,51 +68,49 @@ def forms_of(operation: str, directory: Path) -> dict[str, Call]:
 
 
 async def sweep_requests(operation: str, form: str, kind: Kind, directory: Path, source: random.Random) -> list[str]:
-    """Run the operation once under each fault, `WORKERS` of them at a time; return the complaints.
+    """Run the operation under each fault, then without, some at a time; return the complaints.
 
     The daemon that is asked listens at `docker.sock` in the directory.
     """
     call = forms_of(operation, directory)[form]
     complaints: list[str] = []
-    left: list[Fault] = []
-    chosen = asyncio.Event()
+    idle = IDLE if kind == "stall" or kind in LYING else None
+    expected: object = None
 
-    async def work(number: int) -> None:
-        place = directory / str(number)
-        place.mkdir(exist_ok=True)
-        idle = IDLE if kind == "stall" or kind in LYING else None
-        async with (
-            FaultProxy(place, directory / "docker.sock") as proxy,
-            ImageService(proxy.endpoint(kind), idle_timeout=idle) as images,
-        ):
+    async def meet(proxy: FaultProxy, images: ImageService, fault: Fault) -> None:
+        proxy.fault = fault
+        outcome = await outcome_of(call(images))
+        # A daemon that is told half a request and then the end hangs up.
+        judged = replace(fault, kind="cut") if kind == "half-close" else fault
+        if (wrong := complaint(judged, expected, outcome)) is not None:
+            complaints.append(f"{operation}, {form}: {wrong}")
+        async with asyncio.timeout(HANG):
+            await proxy.idle()
+        proxy.fault = None
+        if (afterwards := await outcome_of(call(images))) != expected:
+            complaints.append(f"{operation}, {form}, after {fault}: {afterwards!r}")
+        proxy.tapes.clear()
+        met = proxy.injected.total()
+        proxy.injected.clear()
+        INJECTED["requests", operation, kind] += met
+        if met != 1:  # more: a request was sent again
+            complaints.append(f"{operation}, {form}: one call met {fault} {met} times")
+
+    async with contextlib.AsyncExitStack() as stack:
+        stations: list[tuple[FaultProxy, ImageService]] = []
+        faults: Iterator[Fault] = iter(())
+        for number in range(AT_ONCE):
+            place = directory / str(number)
+            place.mkdir(exist_ok=True)
+            proxy = await stack.enter_async_context(FaultProxy(place, directory / "docker.sock"))
+            images = await stack.enter_async_context(ImageService(proxy.endpoint(kind), idle_timeout=idle))
             expected = await call(images)
-            if not number:
-                left.extend(_faults(source, kind, bytes(proxy.tapes[0].request)))
-                chosen.set()
-            await chosen.wait()
-            met = 0
-            while left:
-                proxy.fault = fault = left.pop()
-                outcome = await outcome_of(call(images))
-                # A daemon that is told half a request and then the end hangs up.
-                judged = replace(fault, kind="cut") if kind == "half-close" else fault
-                if (wrong := complaint(judged, expected, outcome)) is not None:
-                    complaints.append(f"{operation}, {form}: {wrong}")
-                async with asyncio.timeout(HANG):
-                    await proxy.idle()
-                proxy.tapes.clear()
-                met += 1
-            proxy.fault = None
-            # What was broken before does no harm to what comes next.
-            if (afterwards := await outcome_of(call(images))) != expected:
-                complaints.append(f"{operation}, {form}, afterwards: {afterwards!r}")
-            if proxy.injected.total() != met:  # more: a request was sent again
-                complaints.append(f"{operation}, {form}: {met} calls met {proxy.injected}")
-            INJECTED["requests", operation, kind] += proxy.injected.total()
-
-    async with asyncio.TaskGroup() as group:
-        for number in range(WORKERS):
-            group.create_task(work(number))
+            if not stations:
+                faults = iter(_faults(source, kind, bytes(proxy.tapes[0].request)))
+            stations.append((proxy, images))
+        while batch := tuple(itertools.islice(faults, AT_ONCE)):
+            async with leaving_nothing(directory, complaints, f"{operation}, {form}, {batch}"):
+                await asyncio.gather(*(meet(*station, fault) for station, fault in zip(stations, batch, strict=False)))
     return complaints
 
 

@@ -71,7 +71,7 @@ async def _loads_and_faults(seed: int, until: float) -> list[str]:
                 engine, operation = source.choice(list(engines.ENGINES)), source.choice(OPERATIONS)
                 wire = recording(engine, operation)
                 faults = _faults(source, len(wire), until)
-                complaints += await sweep(engine, operation, wire, faults, directory, workers=32)
+                complaints += await sweep(engine, operation, wire, faults, directory, at_once=32)
                 operation, kind = source.choice(OPERATIONS), source.choice(KINDS)
                 for form in forms_of(operation, directory):
                     complaints += await sweep_requests(operation, form, kind, directory, source)
