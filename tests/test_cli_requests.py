@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -216,6 +217,17 @@ async def invoke(daemon: ScriptedDaemon, *arguments: str, given: bytes | None = 
     script(daemon)
     full = ["-H", str(daemon.socket), *arguments]
     return await asyncio.to_thread(CliRunner().invoke, app, full, input=given, obj=Session(), catch_exceptions=False)
+
+
+COMMANDS = sorted(info.name for info in app.registered_commands if info.name)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_a_command_says_nothing_of_how_it_is_made(command: str) -> None:
+    result = CliRunner().invoke(app, [command, "--help"], obj=Session())
+    assert result.exit_code == 0
+    assert re.match(rf"Usage: \S+ {command}\b", result.stdout)
+    assert "<class '" not in result.stdout
 
 
 @pytest.fixture

@@ -35,7 +35,14 @@ def build(
     *,
     tags: Annotated[
         list[str],
-        typer.Option("--tag", "-t", metavar="NAME[:TAG]", help="A name; may be repeated.", default_factory=list),
+        typer.Option(
+            "--tag",
+            "-t",
+            metavar="NAME[:TAG]",
+            help="A name; may be repeated.",
+            default_factory=list,
+            show_default=False,
+        ),
     ],
     dockerfile: Annotated[
         str | None, typer.Option("--file", "-f", metavar="FILE", help="PATH/Dockerfile by default.")
@@ -47,10 +54,14 @@ def build(
             metavar="NAME[=VALUE]",
             help="Of an ARG; without a value, that of the environment.",
             default_factory=list,
+            show_default=False,
         ),
     ],
     labels: Annotated[
-        list[str], typer.Option("--label", metavar="NAME=VALUE", help="Added to the image.", default_factory=list)
+        list[str],
+        typer.Option(
+            "--label", metavar="NAME=VALUE", help="Added to the image.", default_factory=list, show_default=False
+        ),
     ],
     target: Annotated[str | None, typer.Option("--target", metavar="STAGE", help="The stage to end with.")] = None,
     platform: OnePlatform = None,
@@ -59,7 +70,11 @@ def build(
     cache_from: Annotated[
         list[str],
         typer.Option(
-            "--cache-from", metavar="IMAGE", help="Take steps from it; may be repeated.", default_factory=list
+            "--cache-from",
+            metavar="IMAGE",
+            help="Take steps from it; may be repeated.",
+            default_factory=list,
+            show_default=False,
         ),
     ],
     network: Annotated[
@@ -67,12 +82,24 @@ def build(
     ] = None,
     hosts: Annotated[
         list[str],
-        typer.Option("--add-host", metavar="NAME:ADDRESS", help="For RUN; may be repeated.", default_factory=list),
+        typer.Option(
+            "--add-host",
+            metavar="NAME:ADDRESS",
+            help="For RUN; may be repeated.",
+            default_factory=list,
+            show_default=False,
+        ),
     ],
     shm_size: Annotated[str | None, typer.Option("--shm-size", metavar="SIZE", help="Of /dev/shm: 64m.")] = None,
     ulimits: Annotated[
         list[str],
-        typer.Option("--ulimit", metavar="NAME=SOFT[:HARD]", help="For RUN: nofile=1024.", default_factory=list),
+        typer.Option(
+            "--ulimit",
+            metavar="NAME=SOFT[:HARD]",
+            help="For RUN: nofile=1024.",
+            default_factory=list,
+            show_default=False,
+        ),
     ],
     memory: Annotated[str | None, typer.Option("--memory", "-m", metavar="SIZE", help="At most, for RUN.")] = None,
     memory_swap: Annotated[
@@ -86,7 +113,10 @@ def build(
     cgroup_parent: Annotated[str | None, typer.Option("--cgroup-parent", metavar="CGROUP", help="For RUN.")] = None,
     isolation: Annotated[str | None, typer.Option("--isolation", metavar="KIND", help="For RUN, on Windows.")] = None,
     security_opt: Annotated[
-        list[str], typer.Option("--security-opt", metavar="OPTION", help="For RUN, on Windows.", default_factory=list)
+        list[str],
+        typer.Option(
+            "--security-opt", metavar="OPTION", help="For RUN, on Windows.", default_factory=list, show_default=False
+        ),
     ],
     remove: Annotated[bool, typer.Option("--rm/--no-rm", help="Remove the containers of its steps.")] = True,
     force_rm: Annotated[bool, typer.Option("--force-rm", help="And those of a failed build.")] = False,

@@ -286,7 +286,11 @@ def prune(
     filters: Annotated[
         list[str],
         typer.Option(
-            "--filter", metavar="NAME=VALUE", help="until=24h, label=key=value; may be repeated.", default_factory=list
+            "--filter",
+            metavar="NAME=VALUE",
+            help="until=24h, label=key=value; may be repeated.",
+            default_factory=list,
+            show_default=False,
         ),
     ],
     force: Annotated[bool, typer.Option("--force", "-f", help="Do not ask first.")] = False,

@@ -93,6 +93,7 @@ def load(
             metavar="FILE",
             help="An archive; `-` is standard input, the default.",
             default_factory=list,
+            show_default=False,
         ),
     ],
     platforms: Platforms,
@@ -170,7 +171,12 @@ def import_(
     changes: Annotated[
         list[str],
         typer.Option(
-            "--change", "-c", metavar="INSTRUCTION", help='Of a Dockerfile: CMD ["/bin/sh"].', default_factory=list
+            "--change",
+            "-c",
+            metavar="INSTRUCTION",
+            help='Of a Dockerfile: CMD ["/bin/sh"].',
+            default_factory=list,
+            show_default=False,
         ),
     ],
     message: Annotated[str | None, typer.Option("--message", "-m", metavar="TEXT", help="The image's comment.")] = None,

@@ -59,7 +59,14 @@ NoTrunc = Annotated[bool, typer.Option("--no-trunc", help="Do not shorten anythi
 All = Annotated[bool, typer.Option("--all", "-a")]
 Filter = Annotated[
     list[str],
-    typer.Option("--filter", "-f", metavar="NAME=VALUE", help="Narrow it; may be repeated.", default_factory=list),
+    typer.Option(
+        "--filter",
+        "-f",
+        metavar="NAME=VALUE",
+        help="Narrow it; may be repeated.",
+        default_factory=list,
+        show_default=False,
+    ),
 ]
 OnePlatform = Annotated[
     str | None, typer.Option("--platform", metavar="OS/ARCH[/VARIANT]", help="Of a multi-platform image.")
@@ -71,6 +78,7 @@ Platforms = Annotated[
         metavar="OS/ARCH[/VARIANT]",
         help="Only these, separated by commas or repeated.",
         default_factory=list,
+        show_default=False,
     ),
 ]
 Concurrency = Annotated[
