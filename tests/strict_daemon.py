@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import logging
 import tarfile
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -18,6 +19,11 @@ API_VERSION: Final = "1.51"
 MAX_BODY: Final = 1 << 30
 ID: Final = "sha256:" + "ab" * 32
 ARCHIVE: Final = tar_of({"manifest.json": "[]"})
+
+# What it is sent is broken on purpose, and nobody wants to read of it.
+_LOGGER: Final = logging.getLogger(__name__)
+_LOGGER.addHandler(logging.NullHandler())
+_LOGGER.propagate = False
 
 _VERSION: Final = r"/{version:v1\.[0-9]+}"
 
@@ -37,7 +43,7 @@ async def strict_daemon(socket: Path) -> AsyncGenerator[None, None]:
             web.get(f"{_VERSION}/events", _events),
         ]
     )
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.AppRunner(app, access_log=None, logger=_LOGGER)
     await runner.setup()
     try:
         await web.UnixSite(runner, socket, backlog=4096).start()
