@@ -9,11 +9,12 @@ import logging
 import os
 import signal
 import socket
+import sys
 import tempfile
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import hypothesis
 import pytest
@@ -112,6 +113,10 @@ async def images(daemon: ScriptedDaemon) -> AsyncGenerator[ImageService, None]:
     """A service that talks to the scripted daemon."""
     async with ImageService(daemon.socket) as service:
         yield service
+
+
+STRICT_AIOHTTP: Final = sys.flags.dev_mode or bool(os.environ.get("PYTHONASYNCIODEBUG"))
+"""In its debug mode, aiohttp's parser takes nothing of what servers do wrong and clients used to take."""
 
 
 class Leftovers:

@@ -350,6 +350,15 @@ async def test_a_rate_limit_pauses_its_registry_and_no_other(images: ImageServic
         engine.publish(f"{A}app{number}:1")
         engine.publish(f"{C}app{number}:1")
         engine.trouble[f"pull {A}app{number}:1"] = [answers(429, "toomanyrequests: slow down")] * 9
+    met = asyncio.Event()
+
+    async def watch(entry: str) -> None:
+        if entry.startswith(f"pull {A}"):
+            met.set()
+        elif entry.startswith(f"look {C}"):  # else the others may all have ended by then
+            await met.wait()
+
+    engine.watch = watch
     limited = [MirrorJob(f"{A}app{number}:1", f"{B}a{number}") for number in range(4)]
     others = [MirrorJob(f"{C}app{number}:1", f"{B}c{number}") for number in range(4)]
     outcomes: list[MirrorOutcome] = []
