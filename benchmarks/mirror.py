@@ -48,11 +48,12 @@ OURS = """
 import asyncio, sys, time
 from aiodocker_images import ImageService, MirrorJob, MirrorSummary, mirror
 
-async def main(host, journal, names):
+async def main(host, journal, names, keep=""):
     jobs = [MirrorJob(*line.split()) for line in open(names)]
     started = time.perf_counter()
     async with ImageService(host) as images:
-        summary = MirrorSummary.of([o async for o in mirror(images, jobs, concurrency=4, journal=journal)])
+        outcomes = mirror(images, jobs, concurrency=4, journal=journal, keep=bool(keep))
+        summary = MirrorSummary.of([outcome async for outcome in outcomes])
     print(time.perf_counter() - started)
     sys.exit(0 if summary.ok else str(summary))
 
@@ -80,9 +81,9 @@ asyncio.run(main(*sys.argv[1:]))
 ABOUT = """\
 `python -m benchmarks.mirror --write` writes this section. Two registries and an Engine on one machine, whose cores they
 share with the client: `cores busy` is how much of them was used by anybody. The aims are 0.6 of the docker CLI's shell
-loop with an empty target, never more than its `xargs -P 4`, and 0.3 of skopeo's when all is there already. The shell
-loops leave the images on the Engine; this library removes what was not there before. skopeo needs no Engine: it copies
-blobs as they are, and unpacks and packs nothing.\
+loop with an empty target, never more than its `xargs -P 4`, and 0.3 of skopeo's when all is there already. This library
+asks first what is there, and removes in the end what was not; the others do neither, and with `keep=True` it leaves the
+images, too. skopeo needs no Engine: it copies blobs as they are, and unpacks and packs nothing.\
 """
 ONE_BY_DOCKER = 'docker pull -q "$1" && docker tag "$1" "$2" && docker push -q "$2"'
 ONE_BY_SKOPEO = (
@@ -124,7 +125,8 @@ class Setting:
         """Return the command line of one way."""
         arguments = [self.host, str(self.directory / "journal"), str(self.directory / "names")]
         return {
-            "this library": [sys.executable, "-c", OURS, *arguments],
+            US: [sys.executable, "-c", OURS, *arguments],
+            KEEPING: [sys.executable, "-c", OURS, *arguments, "keep"],
             IMPORTING: [sys.executable, "-c", "import aiohttp"],
             "docker CLI, shell loop": ["sh", "-c", loop(ONE_BY_DOCKER)],
             "docker CLI, xargs -P 4": ["sh", "-c", at_once(ONE_BY_DOCKER)],
@@ -134,9 +136,12 @@ class Setting:
         }[way]
 
 
+US = "this library"
+KEEPING = "this library, keep=True"
 WAYS = (
     "docker CLI, shell loop",
-    "this library",
+    US,
+    KEEPING,
     "docker CLI, xargs -P 4",
     "aiodocker, semaphore",
     "skopeo copy, shell loop",
@@ -144,7 +149,7 @@ WAYS = (
 )
 ASKING = "the Engine's answers to this library's questions, alone"
 IMPORTING = "`import aiohttp` in a fresh Python, alone"
-AGAIN = ("this library", "docker CLI, shell loop", "skopeo copy, shell loop", "skopeo copy, xargs -P 4")
+AGAIN = (US, "docker CLI, shell loop", "skopeo copy, shell loop", "skopeo copy, xargs -P 4")
 
 
 async def publish(registry: str, count: int, size: int) -> list[str]:
@@ -235,7 +240,7 @@ def timed(setting: Setting, way: str, figures: Figures, moved: Callable[[], int]
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if run.returncode:
         sys.exit(f"{way} failed:\n{run.stdout[-2000:]}\n{run.stderr[-2000:]}")
-    if way == "this library":
+    if way in {US, KEEPING}:
         figures.inside.append(float(run.stdout))
     figures.seconds.append(seconds)
     figures.busy.append(busy)
@@ -281,7 +286,7 @@ async def measure(engine_name: str, rounds: int, count: int, size: int) -> str:
                     await empty(engine.host)
                     seconds = timed(setting, way, first[way], moved)
                     again = timed(setting, way, second[way], moved) if way in second else 0.0
-                    if way == "this library":
+                    if way == US:
                         await only_ask(engine.host, " ".join(lines).split(), second[ASKING])
                         timed(setting, IMPORTING, second[IMPORTING], moved)
                     print(f"{engine_name} {turn} {way:26}{seconds:7.2f} s  again {again:6.2f} s", file=sys.stderr)
