@@ -77,6 +77,7 @@ class CredentialHelpers:
         self, command: tuple[str, str], server: str, *, environ: Mapping[str, str], read: Callable[[Ended], T]
     ) -> T:
         program, action = command
+        environ = dict(environ)  # the process's own may change while a thread hands it over
         try:
             path = await in_thread(find_program, program, environ)
             ended = await run_program(

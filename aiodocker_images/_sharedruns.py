@@ -53,7 +53,7 @@ class SharedRuns:
             return result
         raise failure
 
-    def _forget(self, place: tuple[object, ...], run: _Run | None) -> None:
+    def _forget(self, place: tuple[object, ...], run: _Run) -> None:
         if self.runs.get(place) is run:
             del self.runs[place]
 

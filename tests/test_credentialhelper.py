@@ -348,6 +348,18 @@ def test_loops_at_the_same_time_do_not_share(counted: DockerHome) -> None:
     asyncio.run(both())
 
 
+async def test_a_helper_gets_the_environment_as_it_was_when_it_was_asked(home: DockerHome) -> None:
+    """Threads find and start it: what the program changes meanwhile is not half in it."""
+    home.helper("x", f"echo \"$MARK\" >{home.path}/mark; echo '{ANSWER}'")
+    environ = {**home.environ, "MARK": "before"}
+    asking = asyncio.create_task(CredentialHelpers(30).get("x", R, environ))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    environ["MARK"] = "after"
+    assert await asking == ME
+    assert (home.path / "mark").read_text() == "before\n"
+
+
 async def test_secrets_are_not_in_the_process_list(counted: DockerHome) -> None:
     asking = asyncio.create_task(DockerKeychain(environ=counted.environ).resolve(R))
     await until(lambda: runs(counted) == 1)
