@@ -105,15 +105,16 @@ async def finished(
     """Run any program to its end, in a thread: the daemon answers in this one."""
 
     def run() -> subprocess.CompletedProcess[bytes]:
-        process = subprocess.Popen(
+        return subprocess.run(
             line,
             env={**os.environ, **(environment or {})},
-            stdin=subprocess.PIPE if given is not None else stdin or subprocess.DEVNULL,
+            stdin=None if given is not None else stdin or subprocess.DEVNULL,
+            input=given,
             stdout=stdout,
             stderr=subprocess.PIPE,
+            timeout=50,
+            check=False,
         )
-        out, err = process.communicate(given, timeout=50)
-        return subprocess.CompletedProcess(line, process.returncode, out, err)
 
     return await asyncio.to_thread(run)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -60,11 +61,31 @@ def connected(server: engines.SSHServer, client: Client) -> Client:
     return client
 
 
-def until(path: Path) -> Path:
-    """Wait until there is such a file; the time limit is the test's."""
-    while not path.exists():
+def until_listening(path: Path) -> Path:
+    """Wait until somebody listens there, which is a moment after the file appears; the time limit is the test's."""
+    while not any(line[3] == "00010000" and line[-1] == str(path) for line in unix_sockets()):
         time.sleep(0.01)
     return path
+
+
+def unix_sockets() -> list[list[str]]:
+    return [line.split() for line in Path("/proc/net/unix").read_text().splitlines()]
+
+
+@contextlib.contextmanager
+def running(
+    command: Sequence[str | Path], stdin: int | None = None, stdout: int | None = None, stderr: int | None = None
+) -> Generator[subprocess.Popen[bytes]]:
+    """A program that is gone afterwards, also when the test fails.
+
+    OpenSSH 9.2 misses a SIGTERM that comes between its look whether there was one and its wait for something to
+    happen, which then takes minutes, so this is SIGKILL.
+    """
+    with subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=stderr) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -95,10 +116,9 @@ def test_an_engine_is_reached_over_ssh(engine_name: str, tmp_path: Path, short_p
             assert (answer.returncode, answer.stdout.strip()) == (0, version), answer.stderr
             engine.restart()
         local = short_path / "local.sock"
-        with subprocess.Popen(client.command("-N", "-L", f"{local}:/var/run/docker.sock", "there")) as forwarding:
-            assert ask(until(local), "GET", "/_ping") == b"OK"
+        with running(client.command("-N", "-L", f"{local}:/var/run/docker.sock", "there")):
+            assert ask(until_listening(local), "GET", "/_ping") == b"OK"
             assert server.connections == 1
-            forwarding.terminate()
     assert [traces(daemon.state) for daemon in (server, engine)] == [[], []]
 
 
@@ -158,10 +178,9 @@ def test_a_server_is_configured_by_lines(engine: engines.Engine, tmp_path: Path,
         assert client.run("-l", "user", "there", "true").stdout == "forced\n"
         assert client.run("there", "echo free").stdout == "free\n"
         local = short_path / "local.sock"
-        with subprocess.Popen(client.command("-N", "-L", f"{local}:/var/run/docker.sock", "there")) as forwarding:
+        with running(client.command("-N", "-L", f"{local}:/var/run/docker.sock", "there")):
             with pytest.raises(ConnectionError):
-                ask(until(local), "GET", "/_ping")
-            forwarding.terminate()
+                ask(until_listening(local), "GET", "/_ping")
 
 
 @pytest.mark.once
@@ -183,8 +202,7 @@ def test_a_server_whose_port_is_snatched_takes_another(snatched: list[str]) -> N
 def test_a_server_keeps_its_address_and_its_key(server: engines.SSHServer, client: Client) -> None:
     """After a restart, or a kill and a start, who knew it and was known is so still; what ran has ended."""
     for interrupt in (server.restart, server.kill):
-        session = subprocess.Popen(client.command("there", "echo up; exec sleep 60"), stdout=subprocess.PIPE)
-        with session:
+        with running(client.command("there", "echo up; exec sleep 60"), stdout=subprocess.PIPE) as session:
             assert session.stdout is not None
             assert session.stdout.readline() == b"up\n"
             before = server.pid, server.port, server.host_key
@@ -202,15 +220,14 @@ def test_a_server_keeps_its_address_and_its_key(server: engines.SSHServer, clien
 def test_a_paused_server_is_silent(server: engines.SSHServer, client: Client, short_path: Path) -> None:
     """Between pause and resume nothing answers: neither a connection that was open, nor a new one."""
     local = short_path / "local.sock"
-    with subprocess.Popen(client.command("-N", "-L", f"{local}:/var/run/docker.sock", "there")) as forwarding:
-        assert ask(until(local), "GET", "/_ping") == b"OK"
+    with running(client.command("-N", "-L", f"{local}:/var/run/docker.sock", "there")):
+        assert ask(until_listening(local), "GET", "/_ping") == b"OK"
         server.pause()
         with pytest.raises(TimeoutError):
             ask(local, "GET", "/_ping", timeout=0.2)
         assert client.run("-o", "ConnectTimeout=1", "there", "true").returncode == 255
         server.resume()
         assert ask(local, "GET", "/_ping") == b"OK"
-        forwarding.terminate()
 
 
 OWNER = """
@@ -241,13 +258,13 @@ def test_every_way_out_leaves_nothing(way: str, status: int, tmp_path: Path) -> 
     client = Client(tmp_path)
     # A shell starts background jobs, the tests perhaps among them, with SIGINT ignored.
     command = ["env", "--default-signal=INT", sys.executable, "-c", OWNER, client.public_key, way]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as owner:
+    with running(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as owner:
         assert owner.stdin is not None
         assert owner.stdout is not None
         *directories, engine, server = owner.stdout.readline().decode().split()
         client.meet(server, owner.stdout.readline().decode())
         script = "sleep 60 </dev/null >/dev/null 2>&1 & echo up; exec sleep 60"
-        with subprocess.Popen(client.command("there", script), stdout=subprocess.PIPE) as session:
+        with running(client.command("there", script), stdout=subprocess.PIPE) as session:
             assert session.stdout is not None
             assert session.stdout.readline() == b"up\n"
             owner.stdin.write(b"now\n")
