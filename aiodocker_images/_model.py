@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, Optional, T
 
 import msgspec
 
-__all__ = ["Model", "Nullable", "Timestamp"]
+__all__ = ["YEAR_10000", "Model", "Nullable", "Timestamp"]
 
 T = TypeVar("T")
 
-_YEAR_10000: Final = 253_402_300_800  # in seconds since the epoch
+YEAR_10000: Final = 253_402_300_800  # in seconds since the epoch
 
 if TYPE_CHECKING:
     # A field never is null for who reads it, but may be on the wire: Model.__post_init__ stands between.
@@ -38,7 +38,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
                     msgspec.structs.force_setattr(self, name, mend())
         for name in times:
             value = getattr(self, name)
-            if type(value) is int and 0 < value < _YEAR_10000:
+            if type(value) is int and 0 < value < YEAR_10000:
                 msgspec.structs.force_setattr(self, name, datetime.fromtimestamp(value, UTC))
             elif value is not None:
                 msgspec.structs.force_setattr(self, name, _timestamp(value))

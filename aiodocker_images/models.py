@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from datetime import UTC, datetime
+from typing import Any, Final, cast
 
 import msgspec
 from msgspec import field
 
-from ._model import Model, Nullable, Timestamp
+from ._model import YEAR_10000, Model, Nullable, Timestamp
 from .errors import InvalidPlatformError
 
 __all__ = [
@@ -209,7 +210,8 @@ class ImageManifest(Model, frozen=True, kw_only=True):
     attestation_data: AttestationData | None = None
 
 
-_BARE_ID = re.compile(r"[0-9a-f]{64}")
+_BARE_ID: Final = re.compile(r"[0-9a-f]{64}")
+_BARE_ID_LENGTH: Final = 64
 
 _NO_TAGS: Final = ("<none>:<none>",)
 _NO_DIGESTS: Final = ("<none>@<none>",)
@@ -217,7 +219,7 @@ _NO_DIGESTS: Final = ("<none>@<none>",)
 
 def _whole_id(image_id: str) -> str:
     # Podman 5.8 leaves out the algorithm in removals and in disk usage, and puts it before the same id elsewhere.
-    return f"sha256:{image_id}" if len(image_id) == 64 and _BARE_ID.fullmatch(image_id) else image_id
+    return f"sha256:{image_id}" if _BARE_ID.fullmatch(image_id) else image_id
 
 
 class ImageSummary(Model, frozen=True, kw_only=True):
@@ -242,9 +244,29 @@ class ImageSummary(Model, frozen=True, kw_only=True):
     descriptor: Descriptor | None = None
 
     def __post_init__(self) -> None:
-        Model.__post_init__(self)  # super() takes a third of what all this takes
-        if (whole := _whole_id(self.id)) is not self.id:
-            msgspec.structs.force_setattr(self, "id", whole)
+        # A list has thousands of these: the usual one is done here, in half the time that Model takes for any.
+        created = cast("object", self.created)
+        if (
+            type(created) is int
+            and 0 < created < YEAR_10000
+            and None
+            not in (
+                self.id,
+                self.parent_id,
+                self.repo_tags,
+                self.repo_digests,
+                self.size,
+                self.shared_size,
+                self.labels,
+                self.containers,
+                self.manifests,
+            )
+        ):
+            msgspec.structs.force_setattr(self, "created", datetime.fromtimestamp(created, UTC))
+        else:
+            Model.__post_init__(self)
+        if len(self.id) == _BARE_ID_LENGTH:
+            msgspec.structs.force_setattr(self, "id", _whole_id(self.id))
         # Below API 1.43, "<none>:<none>" and "<none>@<none>" stand for no name and no digest.
         if self.repo_tags == _NO_TAGS:
             msgspec.structs.force_setattr(self, "repo_tags", ())
