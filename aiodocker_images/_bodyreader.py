@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Awaitable
 from typing import Final, cast
 
 import aiohttp
@@ -264,8 +265,8 @@ class StreamedResponse(GuardedResponse):
             self.reader.fail(aiohttp.ClientConnectionError("the connection is closed"))
 
 
-async def read_some(response: aiohttp.ClientResponse, idle_timeout: float | None) -> bytes:
-    """Return some more of an answer's body, as much as there is; nothing at its end."""
+def read_some(response: aiohttp.ClientResponse, idle_timeout: float | None) -> Awaitable[bytes]:
+    """Return, when it is awaited, some more of an answer's body, as much as there is; nothing at its end."""
     if isinstance(response, StreamedResponse) and response.reader is not None:
-        return await response.reader.read(idle_timeout)
-    return await response.content.readany()
+        return response.reader.read(idle_timeout)
+    return response.content.readany()

@@ -26,7 +26,7 @@ from .errors import (
     UnsupportedAPIVersionError,
 )
 
-__all__ = ["Located", "read_error", "tls_hint", "translate", "version_refused", "whole_text"]
+__all__ = ["Located", "locate", "read_error", "tls_hint", "translate", "version_refused", "whole_text"]
 
 MAX_PLAIN_TEXT: Final = 2000
 """Characters of an error that is no JSON; a proxy's page can be long."""
@@ -44,11 +44,17 @@ _VERSION_REFUSED = re.compile(
 _UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
-class Located(contextlib.AbstractContextManager[None]):
-    """Says in an error which operation it met, and at which endpoint, unless it says so already.
+def locate(error: BaseException | None, operation: str, endpoint: Callable[[], Endpoint]) -> None:
+    """Say in one of our errors which operation it met, and at which endpoint, unless it says so already."""
+    if isinstance(error, DockerError):
+        error.operation = error.operation or operation
+        if not isinstance(error, ConfigError):  # which may be about that very endpoint
+            error.endpoint = error.endpoint or str(endpoint())
+            error.endpoint_source = error.endpoint_source or endpoint().source
 
-    No generator of contextlib's: every call enters two of these.
-    """
+
+class Located(contextlib.AbstractContextManager[None]):
+    """Locates what is raised in its context. No generator of contextlib's: every ping enters one."""
 
     def __init__(self, operation: str, endpoint: Callable[[], Endpoint]) -> None:
         self._operation = operation
@@ -61,11 +67,7 @@ class Located(contextlib.AbstractContextManager[None]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Add to the error."""
-        if isinstance(error, DockerError):
-            error.operation = error.operation or self._operation
-            if not isinstance(error, ConfigError):  # which may be about that very endpoint
-                error.endpoint = error.endpoint or str(self._endpoint())
-                error.endpoint_source = error.endpoint_source or self._endpoint().source
+        locate(error, self._operation, self._endpoint)
 
 
 class _ErrorDetail(msgspec.Struct):

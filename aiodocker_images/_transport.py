@@ -14,7 +14,7 @@ import copy
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Final, TypeVar
+from typing import Final, Self, TypeVar
 
 import aiohttp
 import msgspec
@@ -90,46 +90,97 @@ class Call:
 
 
 class Live:
-    """An answer that is being read. Made by `Transport.open`, which also ends it."""
+    """An answer that is being read, from its request to its end. Made by `Transport.open`; counts as one of `slots`.
 
-    def __init__(self, transport: Transport, call: Call, upload: ArchiveUpload | None) -> None:
+    Its context is no generator of contextlib's: when a loop ends, asyncio closes every async generator by itself and
+    at once, this one from under whoever is in its context.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        call: Call,
+        upload: ArchiveUpload | None = None,
+        *,
+        shared: bool = False,
+        slots: asyncio.Semaphore | None = None,
+    ) -> None:
         self._transport = transport
         self._call = call
+        self._shared = shared
+        self._slots = slots
         self._response: aiohttp.ClientResponse | None = None
         self._body: Body | None = None
         if upload is not None:
             self._body = Body(upload, idle_timeout=transport.idle_timeout, on_failure=self.interrupt)
 
-    async def start(self, session: aiohttp.ClientSession, url: URL, *also: aiohttp.ClientMiddlewareType) -> None:
+    async def __aenter__(self) -> Self:
+        """Wait for a slot, send the request, and wait for the head of the answer."""
+        if self._slots is not None:
+            await self._slots.acquire()
+        try:
+            await self._start()
+        except BaseException as error:
+            await self._end()
+            self._transport.locate(error, self._call)  # behind it: to find out the endpoint may fail
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the answer: close its connection if that has more to come, which ends the daemon's work."""
+        await self._end()
+        self._transport.locate(error, self._call)
+
+    async def _start(self) -> None:
         """Send the request and wait for the head of the answer; raise what its status says."""
+        transport, call = self._transport, self._call
+        version = await transport.negotiated()
+        for parameter in call.parameters:
+            require(call.verb, parameter, version)
+        session = await transport.session(shared=self._shared)
+        url = transport.url(f"/v{version}{call.path}", call.query)
+        transport.live.add(self)
         body: aiohttp.Payload | None = self._body
-        if self._call.document is not None:
-            body = aiohttp.BytesPayload(self._call.document, content_type="application/json")
+        if call.document is not None:
+            body = aiohttp.BytesPayload(call.document, content_type="application/json")
         failure: Exception | None = None
         try:
             self._response = response = await session.request(
-                self._call.method,
+                call.method,
                 url,
                 data=body,
-                headers=self._call.headers,
+                headers=call.headers,
                 allow_redirects=False,
-                middlewares=also,
+                middlewares=transport.middlewares(shared=self._shared),
             )
         except Exception as error:  # noqa: BLE001 - translated, or raised as it is
             failure = self._failure(error, answered=False)
         else:
             # Nothing is asked that 1xx or 3xx would answer: no upgrade, no condition, and no redirect is followed.
             if not 200 <= response.status < 300:
-                failure = self._transport.refusal(self._call, response, await self._error_body(response))
+                failure = transport.refusal(call, response, await self._error_body(response))
             elif isinstance(response, StreamedResponse):
-                response.expect(self._call.buffer, archive=self._call.buffer == ARCHIVE_BUFFER)
+                response.expect(call.buffer, archive=call.buffer == ARCHIVE_BUFFER)
         if failure is not None:
             raise failure
+
+    async def _end(self) -> None:
+        try:
+            self._transport.live.discard(self)
+            if self._response is not None and self._response.connection is not None:
+                self._response.close()
+            if self._body is not None:
+                await self._body.abandon()  # lets go of the source
+        finally:
+            if self._slots is not None:
+                self._slots.release()
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """Yield the body as it comes, in pieces of any size; raise if it ends before its end."""
         if self._response is None:
-            raise RuntimeError("start() comes first")
+            raise RuntimeError("an answer is read in its context")
         while True:
             try:
                 data = await read_some(self._response, self._transport.idle_timeout)
@@ -144,7 +195,7 @@ class Live:
     async def read(self, limit: int) -> bytes:
         """Return the whole body; raise if it ends before its end, or passes the limit."""
         if self._response is None:
-            raise RuntimeError("start() comes first")
+            raise RuntimeError("an answer is read in its context")
         pieces: list[bytes] = []
         size = 0
         try:
@@ -169,13 +220,6 @@ class Live:
         """Wake whoever waits for more of this answer."""
         if self._response is not None:
             self._response.close()
-
-    async def aclose(self) -> None:
-        """Close the connection, which ends the daemon's work, and let go of the source."""
-        if self._response is not None:
-            self._response.close()
-        if self._body is not None:
-            await self._body.abandon()
 
     def _failure(self, error: Exception, *, answered: bool) -> Exception:
         """Make the exception, to be raised outside of the handler: there, `error` would become its context."""
@@ -219,7 +263,7 @@ class Transport:
         )
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._live: set[Live] = set()
+        self.live: set[Live] = set()  # the answers that are under way
         self._closing = asyncio.Event()
 
     @property
@@ -235,7 +279,7 @@ class Transport:
     async def aclose(self) -> None:
         """End what is under way and close every connection. Again is harmless."""
         self._closing.set()
-        for live in tuple(self._live):
+        for live in tuple(self.live):
             live.interrupt()
         # In a task, because a cancellation in the middle of it would leave the rest open, and nobody to close it.
         await outlast(asyncio.create_task(self._close(), name="close the connections to the Engine"))
@@ -255,51 +299,35 @@ class Transport:
 
     def decode(self, call: Call, body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
         """Decode the answer to a call; raise `FrameDecodeError` if it is not what it should be."""
-        with self.located(call):
-            try:
-                return decoder.decode(body)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-                raise FrameDecodeError(f"the daemon's answer is not what it should be: {error}") from error
+        try:
+            return decoder.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            failure = FrameDecodeError(f"the daemon's answer is not what it should be: {error}")
+            self.locate(failure, call)
+            raise failure from error
 
     async def fetch_bytes(self, call: Call) -> bytes:
         """Send a request and return the whole body of its answer."""
-        async with _Exchange(self, Live(self, call, None), call, shared=call.method in ("GET", "HEAD")) as live:
+        async with Live(self, call, shared=call.method in ("GET", "HEAD")) as live:
             body = await live.read(MAX_ANSWER)
             # Braces in texts count as well: there are few.
             if len(body) > MAX_OBJECTS and body.count(b"{") + body.count(b"[") > MAX_OBJECTS:
                 raise FrameDecodeError(f"the answer has more than {MAX_OBJECTS} objects and arrays")
             return body
 
-    def open(
-        self, call: Call, upload: ArchiveUpload | None = None, *, slot: bool = True
-    ) -> contextlib.AbstractAsyncContextManager[Live]:
-        """Send a request and give its live answer; leaving the context in any way ends both.
+    def open(self, call: Call, upload: ArchiveUpload | None = None, *, slot: bool = True) -> Live:
+        """Return the live answer to a request: entering its context sends it, leaving it in any way ends both.
 
         Without a `slot` it does not count as one of `max_connections`: an answer that has no end would keep it.
         """
-        return _Exchange(self, Live(self, call, upload), call, slots=self._slots if slot else None, shared=False)
-
-    async def start(self, live: Live, call: Call, *, shared: bool) -> None:
-        """Send the request of a live answer, in the version of this daemon."""
-        version = self._version or await self.negotiated()
-        for parameter in call.parameters:
-            require(call.verb, parameter, version)
-        url = self._url(f"/v{version}{call.path}", call.query)
-        session = await self._session(shared=shared)
-        self._live.add(live)
-        await live.start(session, url, *self._link.middlewares(shared=shared))
-
-    async def end(self, live: Live) -> None:
-        """End a live answer, begun or not."""
-        self._live.discard(live)
-        await live.aclose()
+        return Live(self, call, upload, slots=self._slots if slot else None)
 
     async def ping(self) -> Ping:
         """Ask the daemon, outside of any version, what it is."""
         for method in ("HEAD", "GET"):  # what stands between may refuse HEAD
             try:
-                session = await self._session(shared=True)
-                async with session.request(method, self._url("/_ping", ()), allow_redirects=False) as response:
+                session = await self.session(shared=True)
+                async with session.request(method, self.url("/_ping"), allow_redirects=False) as response:
                     headers = response.headers
             except DockerError:
                 raise
@@ -418,7 +446,8 @@ class Transport:
         elif self._loop is not loop:
             raise ServiceClosedError("this service was opened in another event loop; make one for each loop")
 
-    async def _session(self, *, shared: bool) -> aiohttp.ClientSession:
+    async def session(self, *, shared: bool) -> aiohttp.ClientSession:
+        """Return the session that keeps its connections for the next request (`shared`), or the one that does not."""
         self._must_be_usable()
         if (session := self._sessions.get(shared)) is not None and not self._link.may_break:
             return session
@@ -444,54 +473,20 @@ class Transport:
             )
         return self._sessions[shared]
 
-    def _url(self, path: str, query: Query) -> URL:
+    def middlewares(self, *, shared: bool) -> tuple[aiohttp.ClientMiddlewareType, ...]:
+        """Return what is done beside sending one request."""
+        return self._link.middlewares(shared=shared)
+
+    def url(self, path: str, query: Query = ()) -> URL:
+        """Return the URL of a path of the API."""
         # The path is quoted and consists of validated names; encoded=True keeps yarl from quoting it again.
         url = URL(self._link.base + path, encoded=True)
         return url.with_query(query) if query else url
 
+    def locate(self, error: BaseException | None, call: Call) -> None:
+        """Say in one of our errors which operation it met, and at which endpoint, unless it says so already."""
+        _failures.locate(error, call.operation, lambda: self.endpoint)
+
     def located(self, call: Call) -> _failures.Located:
-        """Say in an error which operation it met, and at which endpoint, unless it says so already."""
+        """Do so with what is raised in this context."""
         return _failures.Located(call.operation, lambda: self.endpoint)
-
-
-class _Exchange(contextlib.AbstractAsyncContextManager[Live]):
-    """A live answer from its request to its end, which counts as one of `slots`.
-
-    Not a generator of contextlib's: when a loop ends, asyncio closes every async generator by itself and at once,
-    this one from under whoever is in its context.
-    """
-
-    def __init__(
-        self, transport: Transport, live: Live, call: Call, *, shared: bool, slots: asyncio.Semaphore | None = None
-    ) -> None:
-        self._transport = transport
-        self._live = live
-        self._call = call
-        self._shared = shared
-        self._slots = slots
-
-    async def __aenter__(self) -> Live:
-        """Wait for a slot, send the request, and wait for the head of the answer."""
-        if self._slots is not None:
-            await self._slots.acquire()
-        try:
-            with self._transport.located(self._call):
-                await self._transport.start(self._live, self._call, shared=self._shared)
-        except BaseException:
-            await self._end()
-            raise
-        return self._live
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """End the answer."""
-        self._transport.located(self._call).__exit__(kind, error, trace)
-        await self._end()
-
-    async def _end(self) -> None:
-        try:
-            await self._transport.end(self._live)
-        finally:
-            if self._slots is not None:
-                self._slots.release()

@@ -246,22 +246,9 @@ class ImageSummary(Model, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         # A list has thousands of these: the usual one is done here, in half the time that Model takes for any.
         created = cast("object", self.created)
-        if (
-            type(created) is int
-            and 0 < created < YEAR_10000
-            and None
-            not in (
-                self.id,
-                self.parent_id,
-                self.repo_tags,
-                self.repo_digests,
-                self.size,
-                self.shared_size,
-                self.labels,
-                self.containers,
-                self.manifests,
-            )
-        ):
+        given = (self.id, self.parent_id, self.repo_tags, self.repo_digests, self.labels, self.size, self.shared_size)
+        rest = cast("tuple[object, ...]", (self.containers, self.manifests, *given))
+        if type(created) is int and 0 < created < YEAR_10000 and None not in rest:
             msgspec.structs.force_setattr(self, "created", datetime.fromtimestamp(created, UTC))
         else:
             Model.__post_init__(self)
