@@ -250,7 +250,7 @@ class _HeadGuard(Guard):
 class StreamedResponse(GuardedResponse):
     """An answer on a connection of its own, whose body is read as it comes."""
 
-    guard_class = _HeadGuard
+    guard_class = buffered_guard_class = _HeadGuard
     reader: _Reader | None = None
 
     def expect(self, buffer: int, *, archive: bool) -> None:

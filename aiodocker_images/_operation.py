@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
+
+import msgspec
 
 from ._archive import ArchiveSource, open_source
 from ._buildoutput import StepOutput
@@ -137,7 +139,8 @@ class Operator:
                 stack.enter_context(_going_without(call, error))
         if auth is None and not even_anonymous:
             return call
-        return replace(call, headers={**call.headers, REGISTRY_AUTH: registry_auth_header(auth, registry)})
+        headers = {**call.headers, REGISTRY_AUTH: registry_auth_header(auth, registry)}
+        return msgspec.structs.replace(call, headers=headers)
 
     async def _with_whole_keychain(self, call: Call, stack: contextlib.AsyncExitStack) -> Call:
         """Add all the credentials that the keychain can list."""
@@ -147,7 +150,9 @@ class Operator:
                 known = await self._keychain.resolve_all()
             except CredentialHelperError as error:
                 stack.enter_context(_going_without(call, error))
-        return replace(call, headers={REGISTRY_CONFIG: registry_config_header(known)}) if known else call
+        if not known:
+            return call
+        return msgspec.structs.replace(call, headers={REGISTRY_CONFIG: registry_config_header(known)})
 
 
 @contextlib.contextmanager

@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import copy
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
@@ -63,8 +62,7 @@ ARCHIVE_BUFFER: Final = 1 << 20
 """Bytes of an answer that wait to be read before no more is taken from the socket."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class Call(msgspec.Struct, frozen=True, kw_only=True):
     """One request to the Engine. `operation` ("pull alpine:3.20") is how errors name it.
 
     `path` is quoted and has no version. `parameters` are those that the table of versions may know.
@@ -75,13 +73,16 @@ class Call:
     method: str
     path: str
     query: Query = ()
-    headers: dict[str, str] = field(default_factory=dict[str, str], repr=False)  # may carry credentials
+    headers: dict[str, str] = {}  # may carry credentials
     parameters: tuple[str, ...] = ()
     buffer: int = FRAME_BUFFER
-    document: bytes | None = field(default=None, repr=False)  # a JSON body; may carry credentials
+    document: bytes | None = None  # a JSON body; may carry credentials
 
     def __post_init__(self) -> None:
         check_query(self.query)
+
+    def __repr__(self) -> str:
+        return f"<{self.method} {self.path} to {self.operation}>"
 
     @property
     def verb(self) -> str:
@@ -136,7 +137,7 @@ class Live:
     async def _start(self) -> None:
         """Send the request and wait for the head of the answer; raise what its status says."""
         transport, call = self._transport, self._call
-        version = await transport.negotiated()
+        version = transport.version or await transport.negotiated()
         for parameter in call.parameters:
             require(call.verb, parameter, version)
         session = await transport.session(shared=self._shared)
@@ -254,7 +255,7 @@ class Transport:
     ) -> None:
         self._link = Link(endpoint, connect_timeout=connect_timeout)
         self._pinned = api_version
-        self._version = api_version
+        self.version = api_version  # what is spoken; None until it is negotiated
         self._negotiation: asyncio.Task[APIVersion] | None = None
         self._slots = asyncio.Semaphore(max_connections) if max_connections is not None else None
         self.idle_timeout = idle_timeout
@@ -352,7 +353,7 @@ class Transport:
         """Make the exception for an answer with an error status."""
         status, message = _failures.read_error(response.status, response.reason, body)
         if error := _failures.version_refused(message):
-            self._version = self._pinned  # another daemon than the one that was asked: ask again next time
+            self.version = self._pinned  # another daemon than the one that was asked: ask again next time
             return error
         return self.api_error(call, message, status)
 
@@ -387,13 +388,13 @@ class Transport:
         cause = error.__cause__ if isinstance(error, aiohttp.ClientResponseError) else error
         ours.__cause__ = None if cause is None else without_frames(cause)
         if isinstance(ours, DaemonUnreachableError):
-            self._version = self._pinned  # what comes up there next may be another daemon
+            self.version = self._pinned  # what comes up there next may be another daemon
         return ours
 
     async def negotiated(self) -> APIVersion:
         """Return the version to speak; concurrent first calls share one ping, and its failure."""
-        if self._version is not None:
-            return self._version
+        if self.version is not None:
+            return self.version
         if self._negotiation is None or self._negotiation.done():
             self._must_be_usable()  # here and now
             self._negotiation = asyncio.create_task(self._negotiate(), name="negotiate the Engine API version")
@@ -408,7 +409,7 @@ class Transport:
 
     def renegotiate(self) -> None:
         """Ask the daemon anew before the next request: after a break, another one may have come up there."""
-        self._version = self._pinned
+        self.version = self._pinned
 
     async def pause(self, seconds: float) -> None:
         """Wait; raise `StreamInterruptedError` if the service is closed in the meantime."""
@@ -434,8 +435,8 @@ class Transport:
         except ConfigError as error:
             message = f"what answers there has no usable Api-Version: {answer[:40]!r}"
             raise DaemonUnreachableError(message) from error
-        self._version = negotiated(daemon)
-        return self._version
+        self.version = negotiated(daemon)
+        return self.version
 
     def _must_be_usable(self) -> None:
         loop = asyncio.get_running_loop()
