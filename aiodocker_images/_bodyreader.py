@@ -18,7 +18,7 @@ from aiohttp.client_proto import ResponseHandler
 from ._framing import Framing, FramingError, framing_of
 from ._guard import Guard, GuardedResponse
 
-__all__ = ["StreamedResponse", "read_some"]
+__all__ = ["StreamedResponse", "keep_blocks", "read_some"]
 
 FIRST_BUFFER: Final = 16 << 10
 """Bytes of memory that each answer begins with: a thousand pulls at once may wait for their daemon."""
@@ -79,9 +79,7 @@ class _Reader(asyncio.BaseProtocol):
         self._most = buffer
         if archive:
             self._enough, self._read_size = ENOUGH, LARGEST_READ
-            # glibc learns from the largest block that is freed: blocks up to its size stay in its heap from then on.
-            # Else it may give those of each piece back to the kernel, and new pages cost more than all the rest.
-            bytes(LARGEST_BLOCK)
+            keep_blocks(LARGEST_BLOCK)
         if self._filled < self._most:
             self._resume()
 
@@ -250,7 +248,7 @@ class _HeadGuard(Guard):
 class StreamedResponse(GuardedResponse):
     """An answer on a connection of its own, whose body is read as it comes."""
 
-    guard_class = buffered_guard_class = _HeadGuard
+    guard_class = _HeadGuard
     reader: _Reader | None = None
 
     def expect(self, buffer: int, *, archive: bool) -> None:
@@ -263,6 +261,16 @@ class StreamedResponse(GuardedResponse):
         super().close()
         if self.reader is not None:  # TLS says good-bye first, which may take its time
             self.reader.fail(aiohttp.ClientConnectionError("the connection is closed"))
+
+
+def keep_blocks(size: int) -> None:
+    """Have freed memory kept for what comes next, in blocks of up to so many bytes.
+
+    glibc learns from the largest block that is freed: those up to its size stay in its heap from then on. Else it
+    depends on the luck of the heap whether each is had from the kernel, and given back: new pages cost more than all
+    the rest of a piece of an archive, and a third of a short call.
+    """
+    bytes(size)
 
 
 def read_some(response: aiohttp.ClientResponse, idle_timeout: float | None) -> Awaitable[bytes]:

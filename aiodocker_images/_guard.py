@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import os
 from asyncio.trsock import TransportSocket
-from typing import Final, Self, cast
+from typing import Final, Self
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -24,10 +24,6 @@ from ._framing import MAX_OVERHEAD
 from ._threads import retrieve
 
 __all__ = ["Guard", "GuardedResponse"]
-
-FIRST_READ: Final = 16 << 10
-LARGEST_READ: Final = 128 << 10
-"""Bytes of memory that a connection's data is read into, at first and at most."""
 
 REST: Final = 64 << 10
 """Bytes that are read at once of what a connection that ended still holds; a unix socket holds three times that."""
@@ -126,32 +122,10 @@ class Guard(asyncio.Protocol):
         self._protocol.resume_writing()
 
 
-class _BufferedGuard(Guard, asyncio.BufferedProtocol):
-    """Has asyncio read into memory that is used again.
-
-    Its own way is a new object of 256 KiB for each read, however little comes. It depends on the luck of the heap
-    whether glibc has it from the kernel each time, and gives it back: two page faults, a third of a short call's time.
-    """
-
-    def __init__(self, transport: asyncio.Transport, protocol: ResponseHandler) -> None:
-        super().__init__(transport, protocol)
-        self._buffer = bytearray(FIRST_READ)
-
-    def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002 - asyncio's signature
-        return self._buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
-        buffer = self._buffer
-        if nbytes == len(buffer) < LARGEST_READ:  # more comes than was thought
-            self._buffer = bytearray(2 * nbytes)
-        self.data_received(bytes(memoryview(buffer)[:nbytes]))
-
-
 class GuardedResponse(aiohttp.ClientResponse):
     """An answer whose connection is guarded from here on, until the next answer."""
 
     guard_class: type[Guard] = Guard
-    buffered_guard_class: type[Guard] = _BufferedGuard
 
     async def start(self, connection: aiohttp.connector.Connection) -> Self:
         """Read the head of the answer."""
@@ -163,9 +137,7 @@ class GuardedResponse(aiohttp.ClientResponse):
                 guard = before
                 guard.begins()
             else:
-                # uvloop's transports, of no class of asyncio's, take a buffered protocol only from the beginning.
-                ours = isinstance(cast("object", transport), asyncio.Transport)
-                guard = (self.buffered_guard_class if ours else self.guard_class)(transport, protocol)
+                guard = self.guard_class(transport, protocol)
                 transport.set_protocol(guard)
                 if (closed := protocol.closed) is not None:  # a future that aiohttp lets fail with nobody looking
                     closed.add_done_callback(retrieve)

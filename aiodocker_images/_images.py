@@ -29,7 +29,7 @@ from .reference import Reference, name_or_id
 __all__ = ["Images"]
 
 _INSPECT: Final = msgspec.json.Decoder(ImageInspect)
-_SUMMARIES: Final = msgspec.json.Decoder(list[ImageSummary])
+_SUMMARIES: Final = msgspec.json.Decoder(list[ImageSummary], strict=False)  # for its UnixTime
 _REMOVED: Final = msgspec.json.Decoder(list[RemovedImage])
 _HISTORY: Final = msgspec.json.Decoder(list[HistoryLayer])
 _ATTESTATIONS: Final = msgspec.json.Decoder(list[Attestation])
@@ -249,7 +249,7 @@ class _DiskUsage(Model, frozen=True, kw_only=True):
     images: Nullable[tuple[ImageSummary, ...]] = ()
 
 
-_DISK_USAGE: Final = msgspec.json.Decoder(_DiskUsage)
+_DISK_USAGE: Final = msgspec.json.Decoder(_DiskUsage, strict=False)  # for that of its images
 
 
 def _usage_of(answer: _DiskUsage) -> ImageDiskUsage:

@@ -10,20 +10,24 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, Optional, T
 
 import msgspec
 
-__all__ = ["YEAR_10000", "Model", "Nullable", "Timestamp"]
+__all__ = ["EPOCH", "Model", "Nullable", "Timestamp", "UnixTime", "is_unknown"]
 
 T = TypeVar("T")
 
-YEAR_10000: Final = 253_402_300_800  # in seconds since the epoch
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_YEAR_10000: Final = 253_402_300_800  # in seconds since the epoch
 
 if TYPE_CHECKING:
     # A field never is null for who reads it, but may be on the wire: Model.__post_init__ stands between.
     Nullable = Annotated[T, "null becomes the default"]
     Timestamp = datetime | None
+    UnixTime = datetime | None
 else:
     Nullable = Optional
     # RFC 3339 text with nanoseconds or seconds since the epoch; "", 0 and the year 1 mean unknown.
     Timestamp = Annotated[Any, "becomes datetime | None"]
+    # Seconds since the epoch, which msgspec makes a datetime of by itself, if it is not strict.
+    UnixTime = Annotated[datetime, msgspec.Meta(tz=True)] | None
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
@@ -38,7 +42,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
                     msgspec.structs.force_setattr(self, name, mend())
         for name in times:
             value = getattr(self, name)
-            if type(value) is int and 0 < value < YEAR_10000:
+            if type(value) is int and 0 < value < _YEAR_10000:
                 msgspec.structs.force_setattr(self, name, datetime.fromtimestamp(value, UTC))
             elif value is not None:
                 msgspec.structs.force_setattr(self, name, _timestamp(value))
@@ -79,6 +83,11 @@ def _nothing(_: object) -> tuple[Any, ...]:
 
 def _same(default: object) -> object:
     return default
+
+
+def is_unknown(moment: datetime) -> bool:
+    """Whether a time of a `UnixTime` means that there is none: 0, or the zero time of Go."""
+    return moment == EPOCH or moment.year == 1
 
 
 def _timestamp(value: object) -> datetime | None:

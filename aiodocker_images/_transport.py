@@ -22,7 +22,7 @@ from yarl import URL
 from . import _failures
 from ._archive import ArchiveUpload
 from ._body import Body
-from ._bodyreader import StreamedResponse, read_some
+from ._bodyreader import StreamedResponse, keep_blocks, read_some
 from ._connector import Link
 from ._guard import GuardedResponse
 from ._query import Query, check_query
@@ -56,6 +56,9 @@ MAX_ERROR_BODY: Final = 64 << 10
 
 MAX_ERROR_SECONDS: Final = 10.0
 """Seconds that the body of an error answer may take: the error is known, and its words come with it."""
+
+LARGEST_READ: Final = 1 << 20
+"""Bytes of the largest object that most answers pass through: asyncio reads into 256 KiB, however little comes."""
 
 FRAME_BUFFER: Final = 64 << 10
 ARCHIVE_BUFFER: Final = 1 << 20
@@ -302,7 +305,8 @@ class Transport:
         """Decode the answer to a call; raise `FrameDecodeError` if it is not what it should be."""
         try:
             return decoder.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
+            # ValueError: what is no UTF-8; and msgspec 0.22 says so of a time in the first second of the year 10000.
             failure = FrameDecodeError(f"the daemon's answer is not what it should be: {error}")
             self.locate(failure, call)
             raise failure from error
@@ -459,6 +463,7 @@ class Transport:
             raise
         self._must_be_open()
         if shared not in self._sessions:
+            keep_blocks(LARGEST_READ)
             self._sessions[shared] = aiohttp.ClientSession(
                 connector=self._link.connector(shared=shared),
                 cookie_jar=aiohttp.DummyCookieJar(),

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import msgspec
 from msgspec import field
 
-from ._model import YEAR_10000, Model, Nullable, Timestamp
+from ._model import EPOCH, Model, Nullable, Timestamp, UnixTime, is_unknown
 from .errors import InvalidPlatformError
 
 __all__ = [
@@ -210,6 +209,7 @@ class ImageManifest(Model, frozen=True, kw_only=True):
     attestation_data: AttestationData | None = None
 
 
+_NULL: Final[Any] = None  # what no field is, if one asks a type checker
 _BARE_ID: Final = re.compile(r"[0-9a-f]{64}")
 _BARE_ID_LENGTH: Final = 64
 
@@ -234,7 +234,7 @@ class ImageSummary(Model, frozen=True, kw_only=True):
     parent_id: Nullable[str] = ""
     repo_tags: Nullable[tuple[str, ...]] = ()
     repo_digests: Nullable[tuple[str, ...]] = ()
-    created: Timestamp = None
+    created: UnixTime = None
     size: Nullable[int] = 0
     shared_size: Nullable[int] = -1
     virtual_size: int | None = None
@@ -244,14 +244,13 @@ class ImageSummary(Model, frozen=True, kw_only=True):
     descriptor: Descriptor | None = None
 
     def __post_init__(self) -> None:
-        # A list has thousands of these: the usual one is done here, in half the time that Model takes for any.
-        created = cast("object", self.created)
-        given = (self.id, self.parent_id, self.repo_tags, self.repo_digests, self.labels, self.size, self.shared_size)
-        rest = cast("tuple[object, ...]", (self.containers, self.manifests, *given))
-        if type(created) is int and 0 < created < YEAR_10000 and None not in rest:
-            msgspec.structs.force_setattr(self, "created", datetime.fromtimestamp(created, UTC))
-        else:
+        # A list has thousands of these: what is usual takes here a third of the time that Model takes for any.
+        texts = (self.id, self.parent_id, self.repo_tags, self.repo_digests, self.labels)
+        rest = (self.size, self.shared_size, self.containers, self.manifests)
+        if _NULL in texts or _NULL in rest:
             Model.__post_init__(self)
+        if (created := self.created) is not None and created.year <= EPOCH.year and is_unknown(created):
+            msgspec.structs.force_setattr(self, "created", None)
         if len(self.id) == _BARE_ID_LENGTH:
             msgspec.structs.force_setattr(self, "id", _whole_id(self.id))
         # Below API 1.43, "<none>:<none>" and "<none>@<none>" stand for no name and no digest.

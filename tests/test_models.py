@@ -54,7 +54,7 @@ def _nullable_fields() -> dict[str, set[str]]:
             found[node.name] = {
                 ast.unparse(each.target)
                 for each in declared
-                if ast.unparse(each.annotation) == "Timestamp" or "None" in ast.unparse(each.annotation)
+                if ast.unparse(each.annotation) in {"Timestamp", "UnixTime"} or "None" in ast.unparse(each.annotation)
             }
     return found
 
@@ -301,7 +301,8 @@ SAMPLES: dict[str, tuple[type[Model], Document]] = {
 
 
 def read(model: type[Model], document: object) -> Any:  # noqa: ANN401 - whatever the model is
-    return msgspec.json.decode(json.dumps(document), type=model)
+    # As `ImageService.list` does, for the seconds in which a list tells times.
+    return msgspec.json.decode(json.dumps(document), type=model, strict=model is not ImageSummary)
 
 
 def test_an_old_list_is_read() -> None:
@@ -473,7 +474,32 @@ TIMES: list[tuple[object, datetime | None]] = [
 @pytest.mark.parametrize(("sent", "moment"), TIMES, ids=repr)
 def test_a_time_is_read_in_each_of_its_forms(sent: object, moment: datetime | None) -> None:
     assert read(ImageInspect, {"Created": sent}).created == moment
-    assert read(ImageSummary, {"Created": sent}).created == moment
+
+
+@pytest.mark.parametrize(
+    ("sent", "moment"),
+    [
+        (1714558272, MOMENT),
+        (-1, datetime(1969, 12, 31, 23, 59, 59, tzinfo=UTC)),
+        (1, datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)),
+        (253402300799, datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)),
+        (0, None),
+        (None, None),
+        (-62135596800, None),
+        ("2024-05-01T10:11:12Z", MOMENT),  # as these models are written themselves
+    ],
+    ids=repr,
+)
+def test_a_list_tells_times_in_seconds(sent: object, moment: datetime | None) -> None:
+    created = read(ImageSummary, {"Created": sent}).created
+    assert created == moment
+    assert (created and created.tzinfo) == (moment and UTC)
+
+
+@pytest.mark.parametrize("sent", ["", "yesterday", "2024-05-01T10:11:12", 1e300, 10**30, True], ids=repr)
+def test_what_is_no_time_of_a_list_is_a_decoding_error(sent: object) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        read(ImageSummary, {"Created": sent})
 
 
 def test_a_time_knows_its_zone() -> None:

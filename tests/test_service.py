@@ -8,6 +8,7 @@ import json
 import pickle
 import socket
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -606,6 +607,19 @@ async def test_an_answer_that_is_not_what_it_should_be_is_an_error_of_ours(
     daemon.on("GET", "/images/alpine:latest/json", lambda exchange: exchange.answer(body))
     with pytest.raises(FrameDecodeError, match="^inspect alpine:latest: "):
         await images.inspect("alpine")
+
+
+@pytest.mark.parametrize("created", [253402300799, 253402300800, 10**12, 10**30, "", "today"], ids=ascii)
+async def test_a_time_that_is_none_is_an_error_of_ours(
+    daemon: ScriptedDaemon, images: ImageService, created: object
+) -> None:
+    """Up to the last second of the year 9999, one is."""
+    daemon.on("GET", "/images/json", lambda exchange: exchange.answer_json([{"Created": created}]))
+    if created == 253402300799:
+        assert (await images.list())[0].created == datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+        return
+    with pytest.raises(FrameDecodeError, match="^list: "):
+        await images.list()
 
 
 async def test_requests_share_kept_connections_and_changes_open_their_own(
