@@ -26,7 +26,7 @@ test: .venv/.dev  ## every test, on a private Engine; ARGS="-k pull" chooses som
 ifeq ($(ENGINES),)
 	@$(BIN)/python -m engines run $(ENGINE) -- $(PYTEST) $(ARGS)
 else
-	@rm -f $(SUMMARY)
+	@mkdir -p $(dir $(SUMMARY)); rm -f $(SUMMARY)
 	@$(BIN)/python -m engines prepare $(CHOSEN) & \
 	trap 'exit 130' INT TERM; status=0; \
 	run() { \

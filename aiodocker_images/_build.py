@@ -329,7 +329,7 @@ async def _with_directory(operation: Operation[Any], *, dockerfile: str | None) 
         return operation
     call = operation.call
     if directory.dockerfile not in (dockerfile, "Dockerfile"):
-        call = msgspec.structs.replace(call, query=(*call.query, ("dockerfile", directory.dockerfile)))
+        call = replace(call, query=(*call.query, ("dockerfile", directory.dockerfile)))
     return replace(operation, call=call, source=directory.pieces())
 
 

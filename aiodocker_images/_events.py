@@ -10,12 +10,11 @@ import re
 import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from typing import Final, TypeAlias
-
-import msgspec
 
 from ._jsonstream import FrameDecoder
 from ._operation import Operator
@@ -171,7 +170,7 @@ class Events(Operator):
 
     async def _connection(self, call: Call, position: Position, end: int | None) -> AsyncGenerator[Event, None]:
         """Yield the new events of one connection; return only at the end, raise for a connection that ended."""
-        call = msgspec.structs.replace(call, query=call.query + await self._bounds(position.since, end))
+        call = replace(call, query=call.query + await self._bounds(position.since, end))
         async with (
             self._transport.open(call, slot=False) as live,
             contextlib.aclosing(live.chunks()) as chunks,

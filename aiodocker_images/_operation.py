@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, TypeVar
-
-import msgspec
 
 from ._archive import ArchiveSource, open_source
 from ._buildoutput import StepOutput
@@ -139,8 +137,7 @@ class Operator:
                 stack.enter_context(_going_without(call, error))
         if auth is None and not even_anonymous:
             return call
-        headers = {**call.headers, REGISTRY_AUTH: registry_auth_header(auth, registry)}
-        return msgspec.structs.replace(call, headers=headers)
+        return replace(call, headers={**call.headers, REGISTRY_AUTH: registry_auth_header(auth, registry)})
 
     async def _with_whole_keychain(self, call: Call, stack: contextlib.AsyncExitStack) -> Call:
         """Add all the credentials that the keychain can list."""
@@ -150,9 +147,7 @@ class Operator:
                 known = await self._keychain.resolve_all()
             except CredentialHelperError as error:
                 stack.enter_context(_going_without(call, error))
-        if not known:
-            return call
-        return msgspec.structs.replace(call, headers={REGISTRY_CONFIG: registry_config_header(known)})
+        return replace(call, headers={REGISTRY_CONFIG: registry_config_header(known)}) if known else call
 
 
 @contextlib.contextmanager

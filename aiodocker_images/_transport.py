@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import copy
 from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
@@ -65,7 +66,8 @@ ARCHIVE_BUFFER: Final = 1 << 20
 """Bytes of an answer that wait to be read before no more is taken from the socket."""
 
 
-class Call(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
     """One request to the Engine. `operation` ("pull alpine:3.20") is how errors name it.
 
     `path` is quoted and has no version. `parameters` are those that the table of versions may know.
@@ -76,16 +78,13 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     method: str
     path: str
     query: Query = ()
-    headers: dict[str, str] = {}  # may carry credentials
+    headers: dict[str, str] = field(default_factory=dict[str, str], repr=False)  # may carry credentials
     parameters: tuple[str, ...] = ()
     buffer: int = FRAME_BUFFER
-    document: bytes | None = None  # a JSON body; may carry credentials
+    document: bytes | None = field(default=None, repr=False)  # a JSON body; may carry credentials
 
     def __post_init__(self) -> None:
         check_query(self.query)
-
-    def __repr__(self) -> str:
-        return f"<{self.method} {self.path} to {self.operation}>"
 
     @property
     def verb(self) -> str:

@@ -393,3 +393,33 @@ async def test_several_images_are_pulled_so_many_at_once(daemon: ScriptedDaemon)
         result = await asyncio.to_thread(CliRunner().invoke, app, line, obj=Session())
         assert result.exit_code == 0
         assert most == at_once
+
+
+async def test_one_repository_is_pushed_to_once_at_a_time_and_several_are_at_once(daemon: ScriptedDaemon) -> None:
+    """Whatever shares its layers finds them there; another repository does not wait."""
+    script(daemon)
+    running: list[str] = []
+    most = 0
+    met = asyncio.Event()
+
+    def push(name: str) -> Handler:
+        async def handle(exchange: Exchange) -> None:
+            nonlocal most
+            running.append(name)
+            most = max(most, running.count(name))
+            if len(set(running)) > 1:
+                met.set()
+            await met.wait()
+            running.remove(name)
+            await exchange.head()
+            await exchange.frames({"aux": {"Tag": "1", "Digest": DIGEST, "Size": 5}})
+            await exchange.end()
+
+        return handle
+
+    for name in ("app", "other"):
+        daemon.on("POST", f"/images/{name}/push", push(name))
+    line = ["-H", str(daemon.socket), "push", "-q", "app:1", "app:2", "app:3", "other:1"]
+    result = await asyncio.to_thread(CliRunner().invoke, app, line, obj=Session())
+    assert (result.exit_code, met.is_set(), most) == (0, True, 1)
+    assert len(result.output.splitlines()) == 4

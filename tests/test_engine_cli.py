@@ -10,6 +10,7 @@ import secrets
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -230,8 +231,9 @@ async def test_it_writes_what_the_docker_cli_writes(engine: ImageService, names:
 async def test_its_json_has_what_the_docker_clis_has(engine: ImageService, names: list[str]) -> None:
     docker = str(engines.docker_cli())
     await engine.import_image(root_file_system(), repository=names[0])
-    # Those of images alone: the container of a build before may end late.
-    events = ["events", "--filter", "type=image", "--since", "10m", "--until", "0s"]
+    # Those of images alone: the container of a build before may end late. And in whole seconds: docker's `--until 0s`
+    # leaves out what came in this one.
+    events = ["events", "--filter", "type=image", "--since", "10m", "--until", str(int(time.time()) + 1)]
     for line in (["images", names[0]], ["history", names[0]], events):
         theirs: dict[str, Any] = json.loads((await run(docker, *line, "--format", "{{json .}}")).out.splitlines()[-1])
         ours: dict[str, Any] = json.loads((await run(*line, "--format", "json")).out.splitlines()[-1])

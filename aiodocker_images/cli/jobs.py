@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import sys
 import time
@@ -35,6 +36,8 @@ class Job:
 
     name: str
     verb: str
+    turn: str = ""
+    """Those with the same one run one after the other."""
     tracker: ProgressTracker = field(default_factory=ProgressTracker)
     state: State = "waiting"
     summary: str = ""
@@ -220,13 +223,14 @@ async def run_jobs(
 ) -> list[DockerError | None]:
     """Run jobs, so many at once, and return how each failed, None if it did not. None harms another."""
     gate = asyncio.Semaphore(concurrency)
+    turns = {job.turn: asyncio.Lock() for job in jobs}
 
     async def one(job: Job) -> DockerError | None:
         def on_frame(frame: ProgressFrame) -> None:
             job.tracker.update(frame)
             report.frame(job, frame)
 
-        async with gate:
+        async with turns[job.turn] if job.turn else contextlib.nullcontext(), gate:
             job.state, job.begun = "running", time.monotonic()
             try:
                 result: Result | DockerError = await work(job, on_frame)

@@ -77,7 +77,9 @@ def push(
         summary = (pushed.digest or "")[:SHORT_DIGEST]
         return Result(lines=(line,), quiet_lines=(pushed.reference,), summary=summary, data=pushed)
 
-    jobs = [Job(reference.familiar, "Pushing") for reference in references]
+    # Into one repository one after the other: the next finds the layers there. At once, a registry may take one for a
+    # mangled other (distribution 2.8), or answer with status 500 (seen through Docker 26).
+    jobs = [Job(reference.familiar, "Pushing", turn=reference.name) for reference in references]
     _run(context, jobs, one, quiet=quiet, as_json=as_json, concurrency=concurrency)
 
 
