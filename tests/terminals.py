@@ -107,6 +107,10 @@ class Terminal:
             assert self.process.poll() is None, f"ended with {self.process.returncode} before that:\n{self.text}"
             self.read()
 
+    async def has_written(self, data: bytes) -> None:
+        """Wait until the program has written this, spaces at the end of a line included."""
+        await asyncio.to_thread(self.until, lambda: data in self.written)
+
     async def shows(self, text: str) -> None:
         """Wait until a text stands on the screen."""
         await asyncio.to_thread(self.until, lambda: text in self.text)
