@@ -44,7 +44,7 @@ async def list_images(job: Job, meter: Meter) -> None:
     """List the images so many times, into the same structs as ours."""
     from aiodocker_images.models import ImageSummary  # noqa: PLC0415 - not for the others
 
-    decoder = msgspec.json.Decoder(tuple[ImageSummary, ...])
+    decoder = msgspec.json.Decoder(tuple[ImageSummary, ...], strict=False)
     async with connect(job) as session:
 
         async def call() -> object:
