@@ -19,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         # Here and not above, for all that can go wrong before the first line of it runs.
-        from .cli import main as run  # noqa: PLC0415
+        from .cli import main as run  # noqa: PLC0415 - see above
     except ModuleNotFoundError as error:
         if error.name not in ("typer", "rich"):
             raise

@@ -128,7 +128,7 @@ class Body(aiohttp.Payload):
         elif not transport.is_closing():
             return False
         # asyncio tells of it only the protocol, which is aiohttp's.
-        while not transport.is_closing():  # noqa: ASYNC110
+        while not transport.is_closing():  # noqa: ASYNC110 - there is no event to wait for
             await asyncio.sleep(_LOOK_SECONDS)
         await asyncio.sleep(0)  # a send that failed lets the protocol know in the next turn of the loop
         return True

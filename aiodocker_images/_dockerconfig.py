@@ -127,7 +127,7 @@ def home_directory(environ: Mapping[str, str]) -> Path | None:
     if given := environ.get("USERPROFILE" if sys.platform == "win32" else "HOME"):
         return Path(given)
     with contextlib.suppress(ImportError, KeyError):  # Windows has no such module, and not every user an entry
-        import pwd  # noqa: PLC0415
+        import pwd  # noqa: PLC0415 - where there is one
 
         return Path(pwd.getpwuid(os.getuid()).pw_dir)
     return None

@@ -26,7 +26,7 @@ from .errors import (
     UnsupportedAPIVersionError,
 )
 
-__all__ = ["Located", "locate", "read_error", "tls_hint", "translate", "version_refused", "whole_text"]
+__all__ = ["UNDECODABLE", "Located", "locate", "read_error", "tls_hint", "translate", "version_refused", "whole_text"]
 
 MAX_PLAIN_TEXT: Final = 2000
 """Characters of an error that is no JSON; a proxy's page can be long."""
@@ -41,7 +41,9 @@ _VERSION_REFUSED = re.compile(
     r" (?:Minimum|Maximum) supported API version is (?P<theirs>[0-9.]+)"
 )
 
-_UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+UNDECODABLE: Final = (msgspec.DecodeError, ValueError, RecursionError)
+"""What decoding a document raises. ValueError: it is no UTF-8; and msgspec 0.22 says so of a time in the first second
+of the year 10000."""
 
 
 def locate(error: BaseException | None, operation: str, endpoint: Callable[[], Endpoint]) -> None:
@@ -91,7 +93,7 @@ def read_error(status: int, reason: str | None, body: bytes) -> tuple[int, str]:
     """Return the status and the message of an error answer, whatever form its body has."""
     try:
         document = msgspec.json.decode(body, type=_ErrorDocument)
-    except _UNDECODABLE:
+    except UNDECODABLE:
         message = _plain_text(body)
     else:
         detail = document.error_detail.message if document.error_detail else None
@@ -108,7 +110,7 @@ def _says_something(document: bytes) -> bool:
     """Tell whether anything but nothings is in a JSON document, which may be broken where no field of ours is."""
     try:
         return any(msgspec.json.decode(document, type=dict[str, object]).values())
-    except _UNDECODABLE:
+    except UNDECODABLE:
         return True
 
 

@@ -58,7 +58,7 @@ MAX_ERROR_BODY: Final = 64 << 10
 MAX_ERROR_SECONDS: Final = 10.0
 """Seconds that the body of an error answer may take: the error is known, and its words come with it."""
 
-LARGEST_READ: Final = 1 << 20
+USUAL_BLOCK: Final = 1 << 20
 """Bytes of the largest object that most answers pass through: asyncio reads into 256 KiB, however little comes."""
 
 FRAME_BUFFER: Final = 64 << 10
@@ -304,8 +304,7 @@ class Transport:
         """Decode the answer to a call; raise `FrameDecodeError` if it is not what it should be."""
         try:
             return decoder.decode(body)
-        except (msgspec.DecodeError, ValueError, RecursionError) as error:
-            # ValueError: what is no UTF-8; and msgspec 0.22 says so of a time in the first second of the year 10000.
+        except _failures.UNDECODABLE as error:
             failure = FrameDecodeError(f"the daemon's answer is not what it should be: {error}")
             self.locate(failure, call)
             raise failure from error
@@ -462,7 +461,7 @@ class Transport:
             raise
         self._must_be_open()
         if shared not in self._sessions:
-            keep_blocks(LARGEST_READ)
+            keep_blocks(USUAL_BLOCK)
             self._sessions[shared] = aiohttp.ClientSession(
                 connector=self._link.connector(shared=shared),
                 cookie_jar=aiohttp.DummyCookieJar(),

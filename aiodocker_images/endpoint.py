@@ -293,8 +293,7 @@ def _default(environ: Mapping[str, str]) -> Endpoint:
     considered: list[str] = []
     refused: list[str] = []
     for path in _default_sockets(environ):
-        # Path's methods raise for a directory that may not be entered.
-        if not os.path.exists(path):  # noqa: PTH110
+        if not os.path.exists(path):  # noqa: PTH110 - Path's raises for a directory that may not be entered
             considered.append(f"{path}: not there")
         elif not os.access(path, os.R_OK | os.W_OK):
             considered.append(f"{path}: not for this user")

@@ -8,6 +8,7 @@ import io
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tarfile
@@ -196,8 +197,6 @@ async def test_a_shell_sees_130_after_ctrl_c_and_143_after_sigterm(daemon: Scrip
 
 async def test_a_second_ctrl_c_does_not_wait_for_what_does_not_end(daemon: ScriptedDaemon, tmp_path: Path) -> None:
     """A thread reads from a socket on standard input that says nothing: that cannot be given up."""
-    import socket  # noqa: PLC0415
-
     endless = Endless(daemon)
     ours, theirs = socket.socketpair()
     with ours, theirs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -73,8 +74,6 @@ def test_an_age_that_is_not_known_is_not_invented() -> None:
 
 
 def test_the_times_of_events_have_nine_digits(monkeypatch: pytest.MonkeyPatch) -> None:
-    import time  # noqa: PLC0415
-
     for zone, text in (("UTC", "2023-11-14T22:13:20.000000001Z"), ("XXX-05:30", "2023-11-15T03:43:20.000000001+05:30")):
         monkeypatch.setenv("TZ", zone)
         time.tzset()

@@ -349,7 +349,7 @@ async def test_a_load_of_what_is_no_archive_gives_the_daemons_message(
 
 
 async def test_the_daemons_own_words_are_heard_however_early_it_hangs_up(engine: ImageService) -> None:
-    """asyncio drops what is still to be read when a send fails: so nothing is sent to who has hung up."""  # noqa: D403
+    """asyncio drops what is still to be read when a send fails: so nothing is sent to who has hung up."""  # noqa: D403 - its name is written so
     garbage = os.urandom(16 << 20)
     for _ in range(30):
         with pytest.raises(APIError, match="^load: "):

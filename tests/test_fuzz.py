@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import engines
 from aiodocker_images import ConfigError, DockerError, Endpoint, Event, ProgressFrame, Reference
-from aiodocker_images._failures import read_error
+from aiodocker_images._failures import UNDECODABLE, read_error
 from aiodocker_images._jsonstream import FrameDecoder
 from aiodocker_images._outcome import BuildOutcome, ImportOutcome, LoadOutcome, Outcome, PullOutcome, PushOutcome
 from aiodocker_images._tarcheck import TarCheck
@@ -134,7 +134,7 @@ def test_a_document_that_was_changed_is_read_or_refused_by_the_decoder(name: str
     """With the errors that `Transport.decode` makes ours of, and no other."""
     model, document = SAMPLES[name]
     body = data.draw(mutated(msgspec.json.encode(document)))
-    with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    with contextlib.suppress(*UNDECODABLE):
         msgspec.json.decode(body, type=model, strict=data.draw(st.booleans()))
 
 

@@ -207,8 +207,7 @@ def report_for(jobs: Sequence[Job], *, quiet: bool, as_json: bool) -> Report:
     if quiet:
         return QuietReport()
     if moves_cursor():
-        # rich is worth its time only here.
-        from .display import LiveReport  # noqa: PLC0415
+        from .display import LiveReport  # noqa: PLC0415 - rich is worth its time only here
 
         return LiveReport(jobs, lines=len(jobs) == 1 or not is_terminal(sys.stdout))
     return PlainReport(several=len(jobs) > 1)
