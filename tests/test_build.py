@@ -249,7 +249,7 @@ async def test_a_dockerfile_in_small_letters_is_named(
 
 
 REFUSED: list[tuple[Callable[[ImageService], object], type[Exception]]] = [
-    (lambda images: images.build_stream(5), TypeError),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # the point
+    (lambda images: images.build_stream(5), TypeError),  # type: ignore[arg-type]  # the point
     (lambda images: images.build_stream("a\0b"), ValueError),
     (lambda images: images.build_stream(b"", tags="A"), InvalidReferenceError),
     (lambda images: images.build_stream(b"", tags=["a", f"b@{ID}"]), InvalidReferenceError),
@@ -259,7 +259,7 @@ REFUSED: list[tuple[Callable[[ImageService], object], type[Exception]]] = [
     (lambda images: images.build_stream(b"", builder="buildkit", memory=1), ValueError),
     (lambda images: images.build_stream(b"", builder="buildkit", security_opt=["a"]), ValueError),
     (lambda images: images.build_stream(b"", builder="buildkit", auth={"a.example": RegistryAuth()}), ValueError),
-    (lambda images: images.build_stream(b"", builder="kaniko"), ValueError),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # the point
+    (lambda images: images.build_stream(b"", builder="kaniko"), ValueError),  # type: ignore[arg-type]  # the point
 ]
 
 

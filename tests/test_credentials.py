@@ -201,7 +201,7 @@ def test_credentials_are_values() -> None:
     assert RegistryAuth(username="me", password="y") != same
     assert len({same, copy.copy(same), pickle.loads(pickle.dumps(same))}) == 1
     with pytest.raises(AttributeError):
-        same.password = "y"  # type: ignore[misc] # pyright: ignore[reportAttributeAccessIssue] - that it fails is the claim
+        same.password = "y"  # type: ignore[misc]  # that it fails is the claim
 
 
 async def test_a_static_keychain_gives_what_it_was_made_of() -> None:

@@ -202,7 +202,7 @@ def test_an_endpoint_is_a_value() -> None:
     assert one != Endpoint("unix:///d.sock")
     assert len({one, pickle.loads(pickle.dumps(one))}) == 1
     with pytest.raises(dataclasses.FrozenInstanceError):
-        one.url = "tcp://x"  # type: ignore[misc] # pyright: ignore[reportAttributeAccessIssue] - that it fails is the claim
+        one.url = "tcp://x"  # type: ignore[misc]  # that it fails is the claim
 
 
 def test_no_endpoint_is_made_without_the_checks() -> None:

@@ -67,7 +67,7 @@ def test_what_is_for_a_cluster_is_there_without_what_the_extra_brings() -> None:
 
 def test_another_name_is_not() -> None:
     with pytest.raises(AttributeError, match="'aiodocker_images' has no attribute 'no_such_name'"):
-        _ = aiodocker_images.no_such_name  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType, reportUnknownMemberType]  # the point
+        _ = aiodocker_images.no_such_name  # type: ignore[attr-defined]  # the point
 
 
 def test_a_public_name_is_imported_with_what_it_needs_alone() -> None:

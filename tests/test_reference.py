@@ -603,22 +603,22 @@ def test_the_constructor_is_no_way_around_the_grammar(
 def test_what_is_not_a_str_is_a_type_error_that_names_the_type(value: object) -> None:
     pattern = f"is a str, not {type(value).__name__}"
     with pytest.raises(TypeError, match=pattern):
-        Reference.parse(value)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # the point
+        Reference.parse(value)  # type: ignore[arg-type]  # the point
     with pytest.raises(TypeError, match=pattern):
-        name_or_id(value)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # the point
+        name_or_id(value)  # type: ignore[arg-type]  # the point
     with pytest.raises(TypeError, match=pattern):
-        Reference(value, "app")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # the point
+        Reference(value, "app")  # type: ignore[arg-type]  # the point
     with pytest.raises(TypeError, match=pattern):
-        Reference("localhost", value)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # the point
+        Reference("localhost", value)  # type: ignore[arg-type]  # the point
 
 
 @pytest.mark.parametrize("value", [1, b"latest", ["latest"]], ids=lambda value: type(value).__name__)
 def test_a_tag_or_digest_that_is_not_a_str_is_a_type_error(value: object) -> None:
     reference = Reference.parse("ubuntu")
     with pytest.raises(TypeError, match="tag is a str"):
-        reference.with_tag(value)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # the point
+        reference.with_tag(value)  # type: ignore[arg-type]  # the point
     with pytest.raises(TypeError, match="digest is a str"):
-        reference.with_digest(value)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # the point
+        reference.with_digest(value)  # type: ignore[arg-type]  # the point
 
 
 class Image(str, Enum):  # noqa: UP042  # the older kind of enumeration, whose format() differs from its text
@@ -726,7 +726,7 @@ def test_references_are_values() -> None:
     assert pickle.loads(pickle.dumps(one)) == one  # our own bytes
     assert copy.deepcopy(one) == one
     with pytest.raises(FrozenInstanceError):
-        one.tag = "22.04"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]  # the point
+        one.tag = "22.04"  # type: ignore[misc]  # the point
     with pytest.raises(InvalidReferenceError, match="the tag"):
         replace(one, tag="-")
 

@@ -148,7 +148,7 @@ REFUSED: list[tuple[Callable[[ImageService], object], type[Exception]]] = [
     (lambda images: images.pull_stream("alpine", platform="linux"), InvalidPlatformError),
     (lambda images: images.push_stream("Alpine"), InvalidReferenceError),
     (lambda images: images.push_stream(f"alpine@{DIGEST}"), InvalidReferenceError),
-    (lambda images: images.load_stream(5), TypeError),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # the point
+    (lambda images: images.load_stream(5), TypeError),  # type: ignore[arg-type]  # the point
     (lambda images: images.save_stream(), InvalidReferenceError),
     (lambda images: images.save_stream("a?x"), InvalidReferenceError),
     (lambda images: images.save_stream("alpine", chunk_size=0), ValueError),

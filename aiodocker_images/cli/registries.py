@@ -92,7 +92,7 @@ def login(
 
 def _password() -> str:
     stream = sys.stdin
-    if stream is None or stream.closed:  # pyright: ignore[reportUnnecessaryComparison] - it is None if it was closed
+    if stream is None or stream.closed:  # it is None if it was closed
         raise StandardStreamError("standard input is closed")
     given = stream.buffer.read(MAX_PASSWORD + 1)
     if len(given) > MAX_PASSWORD:

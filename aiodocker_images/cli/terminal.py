@@ -77,7 +77,7 @@ def _forget_output() -> None:
 def note(text: str) -> None:
     """Write a line to standard error, where nobody need read it."""
     with suppress(OSError, ValueError):
-        if sys.stderr is not None:  # pyright: ignore[reportUnnecessaryComparison] - it is None if it was closed
+        if sys.stderr is not None:  # it is None if it was closed
             sys.stderr.write(f"{text}\n")
             sys.stderr.flush()
 
@@ -134,7 +134,7 @@ def moves_cursor() -> bool:
 def archive_input() -> str | BinaryIO:
     """Return standard input as a source of an archive. Raises `StandardStreamError` for a terminal."""
     stream = sys.stdin
-    if stream is None or stream.closed:  # pyright: ignore[reportUnnecessaryComparison] - it is None if it was closed
+    if stream is None or stream.closed:  # it is None if it was closed
         raise StandardStreamError("standard input is closed")
     if is_terminal(stream):
         raise StandardStreamError("standard input is a terminal: name a file, or redirect to it", misused=True)
@@ -163,7 +163,7 @@ _EPIPE: Final = BrokenPipeError(32, "").errno
 
 def _output() -> TextIO:
     stream = sys.stdout
-    if stream is None or stream.closed:  # pyright: ignore[reportUnnecessaryComparison] - it is None if it was closed
+    if stream is None or stream.closed:  # it is None if it was closed
         raise StandardStreamError("standard output is closed")
     return stream
 
