@@ -85,6 +85,7 @@ if TYPE_CHECKING:
         ContextNotFoundError,
         CredentialHelperError,
         DaemonUnreachableError,
+        DigestMismatchError,
         DockerError,
         EncodeError,
         ForbiddenError,
@@ -101,6 +102,7 @@ if TYPE_CHECKING:
         StreamStalledError,
         UnauthorizedError,
         UnsupportedAPIVersionError,
+        UnsupportedManifestError,
     )
     from .models import (
         Attestation,
@@ -186,6 +188,7 @@ __all__ = [
     "CredentialNames",
     "DaemonUnreachableError",
     "Descriptor",
+    "DigestMismatchError",
     "DistributionInspect",
     "DockerError",
     "DockerKeychain",
@@ -267,6 +270,7 @@ __all__ = [
     "UnauthorizedError",
     "UnpackedSize",
     "UnsupportedAPIVersionError",
+    "UnsupportedManifestError",
     "__version__",
     "mirror",
     "mirror_on_cluster",

@@ -16,6 +16,8 @@
     ├── FrameDecodeError(ValueError)              not JSON, or over a size limit
     ├── ArchiveError                              not a whole tar, or the daemon wrote an error into it
     │   └── ArchiveFileError(OSError)             the local file behind `to=` or `source` failed
+    ├── DigestMismatchError(ValueError)           content is not what its digest or size promised
+    ├── UnsupportedManifestError(ValueError)      a manifest of a kind that cannot be handled
     ├── UnsupportedAPIVersionError                raised before anything is sent
     ├── InvalidReferenceError(ValueError)         raised at the call, before anything is sent
     ├── InvalidPlatformError(ValueError)          likewise
@@ -43,6 +45,7 @@ __all__ = [
     "ContextNotFoundError",
     "CredentialHelperError",
     "DaemonUnreachableError",
+    "DigestMismatchError",
     "DockerError",
     "EncodeError",
     "ForbiddenError",
@@ -59,6 +62,7 @@ __all__ = [
     "StreamStalledError",
     "UnauthorizedError",
     "UnsupportedAPIVersionError",
+    "UnsupportedManifestError",
 ]
 
 
@@ -231,6 +235,33 @@ class ArchiveFileError(ArchiveError, OSError):
     def _state(self) -> dict[str, Any]:
         # OSError keeps these outside of __dict__.
         return super()._state() | {"errno": self.errno, "strerror": self.strerror, "filename": self.filename}
+
+
+class DigestMismatchError(DockerError, ValueError):
+    """Content is not what was promised: it has another digest, or another size.
+
+    `expected` is the digest that was promised. `actual` is that of what came, or None where only the size is
+    wrong. `who` names the registry or the file that gave the content ("" if unknown).
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        expected: str,
+        actual: str | None,
+        who: str = "",
+        operation: str | None = None,
+        endpoint: str | None = None,
+    ) -> None:
+        super().__init__(message, operation=operation, endpoint=endpoint)
+        self.expected = expected
+        self.actual = actual
+        self.who = who
+
+
+class UnsupportedManifestError(DockerError, ValueError):
+    """A manifest of a kind that cannot be handled here, or whose kind cannot be told for certain."""
 
 
 class UnsupportedAPIVersionError(DockerError):

@@ -18,7 +18,16 @@ from typing import NoReturn
 
 from .errors import InvalidReferenceError, shown
 
-__all__ = ["DEFAULT_TAG", "DOCKER_HUB", "MAX_PATH", "MAX_TAG", "Reference", "name_or_id"]
+__all__ = [
+    "DEFAULT_TAG",
+    "DIGEST_LENGTHS",
+    "DOCKER_HUB",
+    "MAX_PATH",
+    "MAX_TAG",
+    "Reference",
+    "digest_flaw",
+    "name_or_id",
+]
 
 DOCKER_HUB = "docker.io"
 DEFAULT_TAG = "latest"
@@ -27,7 +36,7 @@ MAX_TAG = 128
 
 _LEGACY_DOCKER_HUB = "index.docker.io"
 _OFFICIAL = "library"  # the namespace on Docker Hub of images with a one-word name
-_DIGEST_LENGTHS = {"sha256": 64, "sha384": 96, "sha512": 128}  # hex digits
+DIGEST_LENGTHS = {"sha256": 64, "sha384": 96, "sha512": 128}  # hex digits
 
 # Character classes are spelled out, for \w and \d match full-width letters and digits too; patterns are
 # applied with fullmatch, for $ matches before a final newline. What follows a repetition never begins like what
@@ -200,7 +209,7 @@ def _flaw(domain: str, path: str, tag: str | None, digest: str | None) -> str | 
         _domain_flaw(domain)
         or _path_flaw(domain, path)
         or (None if tag is None else _tag_flaw(tag))
-        or (None if digest is None else _digest_flaw(digest))
+        or (None if digest is None else digest_flaw(digest))
     )
 
 
@@ -246,13 +255,14 @@ def _tag_flaw(tag: str) -> str | None:
     return None
 
 
-def _digest_flaw(digest: str) -> str | None:
+def digest_flaw(digest: str) -> str | None:
+    """Return why `digest` is not a digest ("sha256:9f86…"), or None if it is one."""
     algorithm, colon, encoded = digest.partition(":")
     if not colon:
         return f"the digest {shown(digest)} is not an algorithm, ':' and hex digits"
-    length = _DIGEST_LENGTHS.get(algorithm)
+    length = DIGEST_LENGTHS.get(algorithm)
     if length is None:
-        return f"the digest's algorithm {shown(algorithm)} is none of {', '.join(_DIGEST_LENGTHS)}"
+        return f"the digest's algorithm {shown(algorithm)} is none of {', '.join(DIGEST_LENGTHS)}"
     if len(encoded) != length:
         return f"a {algorithm} digest has {length} hex digits, and this one has {len(encoded)} characters"
     if not _LOWER_HEX.fullmatch(encoded):

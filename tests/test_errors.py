@@ -19,6 +19,7 @@ from aiodocker_images.errors import (
     ArchiveFileError,
     ConflictError,
     CredentialHelperError,
+    DigestMismatchError,
     DockerError,
     ForbiddenError,
     InvalidParameterError,
@@ -36,7 +37,8 @@ DEFINED: dict[str, type[DockerError]] = {
     for name, cls in vars(errors).items()
     if inspect.isclass(cls) and issubclass(cls, DockerError) and cls.__module__ == errors.__name__
 }
-PLAIN = [cls for cls in DEFINED.values() if cls not in (UnsupportedAPIVersionError, CredentialHelperError)]
+WITH_MORE = (UnsupportedAPIVersionError, CredentialHelperError, DigestMismatchError)  # than a message
+PLAIN = [cls for cls in DEFINED.values() if cls not in WITH_MORE]
 ANSWERS = [cls for cls in PLAIN if issubclass(cls, APIError)]
 
 _DRAWN = re.compile(r"(?P<indent>[ │├└─]*)(?P<name>[A-Z]\w+Error)(?:\((?P<foreign>\w+)\))?(?:\s|$)")
@@ -103,6 +105,7 @@ SPOKEN = [
         "cannot read '/x.tar': No such file or directory",
     ),
     (CredentialHelperError("docker-credential-x failed", helper="docker-credential-x"), "docker-credential-x failed"),
+    (DigestMismatchError("r.example gave sha256:b", expected="sha256:a", actual="sha256:b"), "r.example gave sha256:b"),
     (ArchiveFileError.of(OSError("odd"), "cannot read '/x.tar'"), "cannot read '/x.tar': odd"),
 ]
 
@@ -130,6 +133,10 @@ def _one_of(cls: type[DockerError]) -> DockerError:
         error: DockerError = UnsupportedAPIVersionError("a thing", required="1.46", actual="1.41", operation="push a:1")
     elif issubclass(cls, APIError):
         error = cls("no", status=418, method="GET", path="/x", operation="inspect a:1", endpoint="unix:///d.sock")
+    elif cls is DigestMismatchError:
+        error = DigestMismatchError(
+            "it failed", expected="sha256:a", actual=None, who="r.example", operation="copy a:1"
+        )
     elif cls is CredentialHelperError:
         error = CredentialHelperError("it failed", helper="docker-credential-x", exit_status=3, operation="pull a:1")
     elif cls is ArchiveFileError:
