@@ -47,13 +47,13 @@ newest: .cache/python$(NEWEST)/.dev  ## the same on the newest Python, unpacked 
 torture: .venv/.dev  ## faults and loads for SECONDS (600), from a SEED that is printed; ENGINES as in test
 	@seed="$(SEED)"; [ -n "$$seed" ] || seed=$$(od -An -N4 -tu4 /dev/urandom | tr -d ' '); echo "seed $$seed"; \
 	names="$(or $(CHOSEN),$(ENGINE))"; set -- $$names; share=$$(( $(SECONDS) / ($$# + 1) )); status=0; \
-	$(BIN)/python -m tests.torture scripted --seconds $$share --seed $$seed || status=1; \
+	$(BIN)/python -m tests.support.torture scripted --seconds $$share --seed $$seed || status=1; \
 	for name in $$names; do \
-	  $(BIN)/python -m engines run $$name -- $(BIN)/python -m tests.torture engine --seconds $$share --seed $$seed || status=1; \
+	  $(BIN)/python -m engines run $$name -- $(BIN)/python -m tests.support.torture engine --seconds $$share --seed $$seed || status=1; \
 	done; exit $$status
 
 recordings: .venv/.dev  ## record anew what each of ENGINES answers, for the tests that cut it at every byte
-	@for name in $(or $(CHOSEN),$(ENGINE)); do $(BIN)/python -m engines run $$name -- $(BIN)/python -m tests.record || exit 1; done
+	@for name in $(or $(CHOSEN),$(ENGINE)); do $(BIN)/python -m engines run $$name -- $(BIN)/python -m tests.support.record || exit 1; done
 
 bench: .venv/.dev  ## how fast, beside its peers: benchmarks/RESULTS.md; ARGS="--rows save,load --rounds 3" chooses
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -17,16 +17,25 @@ from ._version import __version__
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
-    from ._archive import (
-        ArchiveSource,
-        ArchiveTarget,
-    )
-    from ._build import (
+    from ._api.build import (
         Builder,
         Ulimit,
     )
-    from ._events import (
+    from ._api.events import (
         Moment,
+    )
+    from ._api.operation import (
+        OnFrame,
+    )
+    from ._archive.streams import (
+        ArchiveSource,
+        ArchiveTarget,
+    )
+    from ._dockercli.keychain import (
+        DockerKeychain,
+    )
+    from ._encoding import (
+        Filters,
     )
     from ._mirror import (
         CredentialNames,
@@ -43,12 +52,6 @@ if TYPE_CHECKING:
         mirror,
         mirror_on_cluster,
         transfer,
-    )
-    from ._operation import (
-        OnFrame,
-    )
-    from ._query import (
-        Filters,
     )
     from .api_version import (
         APIVersion,
@@ -67,9 +70,6 @@ if TYPE_CHECKING:
         MultiKeychain,
         RegistryAuth,
         StaticKeychain,
-    )
-    from .dockerkeychain import (
-        DockerKeychain,
     )
     from .endpoint import (
         Endpoint,
@@ -288,13 +288,13 @@ _HOMES = (
     "api_version",
     "buildkit",
     "credentials",
-    "dockerkeychain",
+    "_dockercli.keychain",
     "endpoint",
-    "_query",
-    "_archive",
-    "_operation",
-    "_build",
-    "_events",
+    "_encoding",
+    "_archive.streams",
+    "_api.operation",
+    "_api.build",
+    "_api.events",
     "service",
     "_mirror",
 )

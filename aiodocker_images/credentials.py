@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
-from ._query import encode_json
+from ._encoding import encode_json
 from .errors import CredentialHelperError
 
 __all__ = [

@@ -12,8 +12,8 @@ from typing import Final
 
 from yarl import URL
 
-from ._dockerconfig import config_directory, home_directory
-from ._dockercontext import DEFAULT_CONTEXT, DockerContext, current_context, read_context
+from ._dockercli.config import config_directory, home_directory
+from ._dockercli.context import DEFAULT_CONTEXT, DockerContext, current_context, read_context
 from .errors import ConfigError
 
 __all__ = ["Endpoint", "SSHTarget", "TLSConfig"]

@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import field
 
-from ._model import EPOCH, Model, Nullable, Timestamp, UnixTime, is_unknown
+from ._struct import EPOCH, Model, Nullable, Timestamp, UnixTime, is_unknown
 from .errors import InvalidPlatformError
 
 __all__ = [

@@ -10,16 +10,16 @@ from typing import Final, Self
 
 import msgspec
 
-from ._build import Build
-from ._events import Events
-from ._images import Images
-from ._query import encode_json, path_segment
-from ._registry import Registry
-from ._transfers import Transfers
-from ._transport import Call, Transport
+from ._api.build import Build
+from ._api.events import Events
+from ._api.images import Images
+from ._api.registry import Registry
+from ._api.transfers import Transfers
+from ._dockercli.keychain import DockerKeychain
+from ._encoding import encode_json, path_segment
+from ._http.transport import Call, Transport
 from .api_version import MINIMUM, APIVersion
 from .credentials import Keychain
-from .dockerkeychain import DockerKeychain
 from .endpoint import Endpoint
 from .errors import ConfigError, InvalidReferenceError, UnsupportedAPIVersionError
 from .models import EngineVersion, Ping

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 from aiodocker_images import ImageService, ProgressFrame
-from aiodocker_images._jsonstream import FrameDecoder
+from aiodocker_images._api.json_stream import FrameDecoder
 
 from .job import Job, Meter, memory
 from .turns import repeat

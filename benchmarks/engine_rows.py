@@ -11,7 +11,7 @@ from pathlib import Path
 import engines
 from aiodocker_images import DockerError, ImageService
 from engines.process import with_descendants
-from tests.tars import root_file_system
+from tests.support.tars import root_file_system
 
 from .harness import Results, Row, measure
 from .job import Job

@@ -34,7 +34,7 @@ from yarl import URL
 import engines
 from aiodocker_images import ImageService, NotFoundError
 from engines.packages import unpacked
-from tests.tars import root_file_system
+from tests.support.tars import root_file_system
 
 from . import results
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import engines
 from aiodocker_images import ImageService
-from tests.tars import root_file_system
+from tests.support.tars import root_file_system
 
 STREAMS = 20
 NAME = "localhost/benchmark:1"

@@ -23,8 +23,8 @@ import uvloop
 import engines
 from aiodocker_images import ImageService
 
-from .scripted import ScriptedDaemon
-from .tally import INJECTED, table
+from .support.scripted import ScriptedDaemon
+from .support.tally import INJECTED, table
 
 T = TypeVar("T")
 

@@ -1,11 +1,11 @@
 """Mirroring: many images between registries through an Engine, or between two Engines. On `ImageService` alone."""
 
-from ._options import OnMirrorFrame
 from .cluster import mirror_on_cluster
+from .engine_to_engine import OnTransferBytes, TransferOutcome, transfer
+from .entry import mirror
 from .jobs import MirrorFailure, MirrorJob, MirrorOutcome, MirrorStatus, MirrorSummary, Retry
+from .options import OnMirrorFrame
 from .plan import CredentialNames, MirrorPlan
-from .run import mirror
-from .transfers import OnTransferBytes, TransferOutcome, transfer
 
 __all__ = [
     "CredentialNames",

@@ -17,17 +17,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 from weakref import WeakKeyDictionary
 
-from aiodocker_images._threads import outlast
+from aiodocker_images._aio.threads import outlast
 from aiodocker_images.errors import ConfigError, DockerError
 from aiodocker_images.models import Platform
 from aiodocker_images.reference import Reference
 from aiodocker_images.service import ImageService
 
-from ._journal import Journal
-from ._options import DEFAULT_CONCURRENCY, ONCE, Options, checked_jobs, checked_platforms
-from ._run import CLEANUP_TIMEOUT, Run
-from ._slots import Slots
 from .jobs import MirrorFailure, MirrorJob, MirrorOutcome, Retry
+from .journal import Journal
+from .options import DEFAULT_CONCURRENCY, ONCE, Options, checked_jobs, checked_platforms
+from .runner import CLEANUP_TIMEOUT, Run
+from .slots import Slots
 
 if TYPE_CHECKING:
     import distributed

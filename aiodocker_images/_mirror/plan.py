@@ -40,18 +40,18 @@ from typing import Final, Literal, Self, TypeVar
 
 import msgspec
 
-from aiodocker_images._threads import in_thread
+from aiodocker_images._aio.threads import in_thread
 from aiodocker_images.credentials import Keychain, RegistryAuth
 from aiodocker_images.errors import ConfigError, InvalidPlatformError, InvalidReferenceError, shown
 from aiodocker_images.models import Platform
 from aiodocker_images.reference import Reference
 from aiodocker_images.service import ImageService
 
-from ._options import DEFAULT_CONCURRENCY, OnMirrorFrame, Options, checked_jobs, checked_platforms
-from ._toml import Path as TomlPath
-from ._toml import line_of
+from .entry import mirror
 from .jobs import MirrorJob, MirrorOutcome, Retry
-from .run import mirror
+from .options import DEFAULT_CONCURRENCY, OnMirrorFrame, Options, checked_jobs, checked_platforms
+from .toml_lines import Path as TomlPath
+from .toml_lines import line_of
 
 __all__ = ["CredentialNames", "MirrorPlan"]
 

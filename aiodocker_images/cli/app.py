@@ -10,8 +10,14 @@ from typing import Annotated, Any, Final
 import typer
 
 from aiodocker_images import DockerError, __version__
+from aiodocker_images.cli.commands import build as building
+from aiodocker_images.cli.commands import engine
+from aiodocker_images.cli.commands import images as local
+from aiodocker_images.cli.commands import mirror as mirroring
+from aiodocker_images.cli.commands import registry as registries
+from aiodocker_images.cli.commands import transfers as moving
 
-from . import building, engine, exits, local, mirroring, moving, registries
+from . import exits
 from .exits import STATUSES, Stopped, end_by
 from .failures import headline, status_of
 from .session import Session, session_of

@@ -1,0 +1,1 @@
+"""Tests that need no Engine; the folders mirror those of the package."""

@@ -1,0 +1,1 @@
+"""The operations of `ImageService`, one file for each group of Engine endpoints."""

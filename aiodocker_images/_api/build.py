@@ -1,0 +1,371 @@
+"""The operations that build: build, as a coroutine and as a stream, and prune_build_cache."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence, Sized
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, Literal, cast, get_args
+
+import msgspec
+
+from aiodocker_images._aio.threads import in_thread
+from aiodocker_images._archive.build_context import ContextDirectory, context_path
+from aiodocker_images._archive.files import failing
+from aiodocker_images._archive.streams import ArchiveSource, check_source
+from aiodocker_images._encoding import Filters, Query, encode_filters, encode_json, flags
+from aiodocker_images._http.transport import Call
+from aiodocker_images.api_version import first_version
+from aiodocker_images.credentials import RegistryAuth, registry_config_header
+from aiodocker_images.errors import InvalidReferenceError
+from aiodocker_images.models import BuildCachePruneReport, Platform
+from aiodocker_images.progress import ProgressFrame
+from aiodocker_images.reference import Reference
+from aiodocker_images.results import BuildResult
+
+from .build_output import StepOutput
+from .operation import REGISTRY_CONFIG, OnFrame, Operation, Operator, chosen_platform
+from .outcomes import BuildOutcome
+
+__all__ = ["Build", "Builder", "Ulimit"]
+
+Builder = Literal["classic", "buildkit"]
+"""What builds: the Engine's first builder, or BuildKit. Podman has one of its own and takes no notice."""
+
+_QUERY_NAMES: Final = {"memory_swap": "memswap"}  # the others are ours without the _
+
+_PRUNED: Final = msgspec.json.Decoder(BuildCachePruneReport)
+_REMOTE: Final = ("http://", "https://", "git://", "git@", "github.com/")
+
+
+class Ulimit(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
+    """A limit for the processes of RUN: `name` ("nofile"), and how far it is set (`soft`) and may be set (`hard`)."""
+
+    name: str
+    soft: int
+    hard: int
+
+
+class Build(Operator):
+    """The building part of `ImageService`."""
+
+    async def build(
+        self,
+        context: ArchiveSource,
+        *,
+        dockerfile: str | os.PathLike[str] | None = None,
+        tags: str | Reference | Iterable[str | Reference] = (),
+        target: str | None = None,
+        build_args: Mapping[str, str | None] | None = None,
+        labels: Mapping[str, str] | None = None,
+        platform: str | Platform | None = None,
+        pull: bool = False,
+        no_cache: bool = False,
+        cache_from: Iterable[str] = (),
+        quiet: bool = False,
+        remove_intermediate: bool = True,
+        force_remove: bool = False,
+        squash: bool = False,
+        network_mode: str | None = None,
+        extra_hosts: Mapping[str, str] | Iterable[str] = (),
+        memory: int | None = None,
+        memory_swap: int | None = None,
+        cpu_shares: int | None = None,
+        cpu_period: int | None = None,
+        cpu_quota: int | None = None,
+        cpuset_cpus: str | None = None,
+        cpuset_mems: str | None = None,
+        shm_size: int | None = None,
+        ulimits: Iterable[Ulimit] = (),
+        cgroup_parent: str | None = None,
+        isolation: str | None = None,
+        security_opt: Iterable[str] = (),
+        builder: Builder = "classic",
+        outputs: Sequence[Mapping[str, object]] = (),
+        auth: Mapping[str, RegistryAuth] | None = None,
+        on_frame: OnFrame | None = None,
+    ) -> BuildResult:
+        """Build an image from a context: the files that its Dockerfile may copy.
+
+        `context` is the path of a directory, which is sent as a tar without what its `.dockerignore` leaves out;
+        a tar in any form that `load` takes, sent as it is; or a text that begins like a URL (`http://`,
+        `https://`, `git://`, `git@`, `github.com/`), which the Engine fetches: a tar, a repository, or a
+        Dockerfile alone. A directory that is called so is given as a `Path`.
+
+        What is built: `dockerfile` is its path in the context ("Dockerfile" by default), `target` the stage to end
+        with, `build_args` the values of its ARGs (None: as if it were not given, but the classic builder warns of
+        one that no ARG asks for), `platform` ("linux/arm64") what it runs on, by default
+        `DOCKER_DEFAULT_PLATFORM`. `tags` name the image, and without any it has only its id; `labels` are added to
+        it, and `squash` makes one layer of its own ones (experimental Engines).
+
+        How: `pull` looks for newer base images, `no_cache` runs every step again, `cache_from` are images to take
+        steps from. `quiet` asks for no output but the id. The classic builder keeps the containers of its steps
+        without `remove_intermediate`, and removes those of a failed build, too, with `force_remove`.
+
+        What RUN gets: `network_mode` ("none", "host", or a network), `extra_hosts` ({"name": "address"}, or
+        "name:address" each), `shm_size` bytes of /dev/shm, `ulimits`. Of the classic builder alone: `memory` and
+        `memory_swap` in bytes (both together; -1: no limit), `cpu_shares`, `cpu_period` and `cpu_quota` in
+        microseconds, `cpuset_cpus` and `cpuset_mems` ("0-2,4"), `cgroup_parent`, and on Windows `isolation` and
+        `security_opt`.
+
+        `builder="buildkit"` builds with BuildKit, without the session that the docker CLI opens beside the
+        request: so there are no secrets, no ssh, no output to local files, and no base image of a registry that
+        asks for a login or a token, as Docker Hub does ("no active sessions"), unless it was pulled before.
+        `outputs` are for it, in the API's words: `[{"Type": "moby", "Attrs": {…}}]`, or, before Docker 25,
+        `[{"Type": "cacheonly"}]` for no image.
+
+        `auth` maps registries ("docker.io", "127.0.0.1:5000") to the credentials for base images. Without it, the
+        classic builder gets all that the keychain knows (see `ListingKeychain`), as the docker CLI does it, for
+        which registries a Dockerfile needs is not known here; an empty mapping sends nothing.
+
+        Podman builds in its own way: it takes no notice of `builder`, `network_mode` and `isolation`, and refuses
+        `extra_hosts` and `ulimits` in Docker's form.
+
+        Raises `APIError` (most often `ServerError`) for a failed step, with the end of its output;
+        `InvalidParameterError` for a Dockerfile that cannot be read; `ArchiveFileError` for a context that cannot,
+        or that changes meanwhile; `ConfigError` for a pattern in a `.dockerignore`; ValueError for a combination
+        that the builder would ignore; `InvalidReferenceError`, `StreamInterruptedError` and every other
+        `DockerError`. POST /build (API 1.41; with BuildKit, `shm_size` and `ulimits`: 1.42).
+        """
+        outcome = _outcome(outputs, quiet=quiet)
+        frames = self.build_stream(
+            context,
+            dockerfile=dockerfile,
+            tags=tags,
+            target=target,
+            build_args=build_args,
+            labels=labels,
+            platform=platform,
+            pull=pull,
+            no_cache=no_cache,
+            cache_from=cache_from,
+            quiet=quiet,
+            remove_intermediate=remove_intermediate,
+            force_remove=force_remove,
+            squash=squash,
+            network_mode=network_mode,
+            extra_hosts=extra_hosts,
+            memory=memory,
+            memory_swap=memory_swap,
+            cpu_shares=cpu_shares,
+            cpu_period=cpu_period,
+            cpu_quota=cpu_quota,
+            cpuset_cpus=cpuset_cpus,
+            cpuset_mems=cpuset_mems,
+            shm_size=shm_size,
+            ulimits=ulimits,
+            cgroup_parent=cgroup_parent,
+            isolation=isolation,
+            security_opt=security_opt,
+            builder=builder,
+            outputs=outputs,
+            auth=auth,
+        )
+        async with contextlib.aclosing(frames):
+            async for frame in frames:
+                outcome.update(frame)
+                if on_frame is not None:
+                    on_frame(frame)
+        return outcome.result()
+
+    def build_stream(
+        self,
+        context: ArchiveSource,
+        *,
+        dockerfile: str | os.PathLike[str] | None = None,
+        tags: str | Reference | Iterable[str | Reference] = (),
+        target: str | None = None,
+        build_args: Mapping[str, str | None] | None = None,
+        labels: Mapping[str, str] | None = None,
+        platform: str | Platform | None = None,
+        pull: bool = False,
+        no_cache: bool = False,
+        cache_from: Iterable[str] = (),
+        quiet: bool = False,
+        remove_intermediate: bool = True,
+        force_remove: bool = False,
+        squash: bool = False,
+        network_mode: str | None = None,
+        extra_hosts: Mapping[str, str] | Iterable[str] = (),
+        memory: int | None = None,
+        memory_swap: int | None = None,
+        cpu_shares: int | None = None,
+        cpu_period: int | None = None,
+        cpu_quota: int | None = None,
+        cpuset_cpus: str | None = None,
+        cpuset_mems: str | None = None,
+        shm_size: int | None = None,
+        ulimits: Iterable[Ulimit] = (),
+        cgroup_parent: str | None = None,
+        isolation: str | None = None,
+        security_opt: Iterable[str] = (),
+        builder: Builder = "classic",
+        outputs: Sequence[Mapping[str, object]] = (),
+        auth: Mapping[str, RegistryAuth] | None = None,
+    ) -> AsyncGenerator[ProgressFrame, None]:
+        """Build an image and yield what the builder says; see `build`. Leaving the generator ends the build.
+
+        The output is in `stream`. Frames of BuildKit have a `BuildTrace` in `aux`, and in `stream` the same as
+        text.
+        """
+        remote = isinstance(context, str) and context.startswith(_REMOTE)
+        if not remote:
+            check_source(context)
+        if builder not in get_args(Builder):
+            raise ValueError(f"builder must be one of {get_args(Builder)}, not {builder!r}")
+        limits: dict[str, str | int | None] = {
+            "memory": memory,
+            "memory_swap": memory_swap,
+            "cpu_shares": cpu_shares,
+            "cpu_period": cpu_period,
+            "cpu_quota": cpu_quota,
+            "cpuset_cpus": cpuset_cpus,
+            "cpuset_mems": cpuset_mems,
+            "cgroup_parent": cgroup_parent,
+            "isolation": isolation,
+        }
+        classic = _given(limits) + tuple(("security_opt", option) for option in _texts(security_opt))
+        limited = tuple(ulimits)
+        if builder == "classic" and outputs:
+            raise ValueError("outputs are for builder='buildkit': the classic builder ignores them")
+        if builder == "buildkit" and (classic or auth):
+            ignored = ", ".join([*dict(classic), *(["auth"] if auth else [])])
+            raise ValueError(f"BuildKit ignores {ignored}: leave that out, or build with builder='classic'")
+        names = [_tag(tag) for tag in ((tags,) if isinstance(tags, str | Reference) else tags)]
+        path = None if dockerfile is None else context_path(dockerfile)
+        query: Query = (
+            *_given(
+                {
+                    "remote": str(context) if remote else None,
+                    "dockerfile": path,
+                    "target": target,
+                    "platform": chosen_platform(platform),
+                    "networkmode": network_mode,
+                    "shmsize": shm_size,
+                    "version": "2" if builder == "buildkit" else None,
+                }
+            ),
+            *(("t", str(name)) for name in names),
+            *(("extrahosts", host) for host in _hosts(extra_hosts)),
+            *_documents(
+                {
+                    "buildargs": dict(build_args or {}),
+                    "labels": dict(labels or {}),
+                    "cachefrom": _texts(cache_from),
+                    "ulimits": limited,
+                    "outputs": outputs,
+                }
+            ),
+            *flags(q=quiet, nocache=no_cache, pull=pull, forcerm=force_remove, squash=squash),
+            *(() if remove_intermediate else (("rm", "false"),)),
+            *((_QUERY_NAMES.get(name, name.replace("_", "")), value) for name, value in classic),
+        )
+        gated = {"shm_size with BuildKit": shm_size is not None, "ulimits with BuildKit": bool(limited)}
+        call = Call(
+            operation=f"build {names[0].familiar}" if names else "build",
+            method="POST",
+            path="/build",
+            query=query,
+            headers={REGISTRY_CONFIG: registry_config_header(auth)} if auth else {},
+            parameters=tuple(name for name, given in gated.items() if given and builder == "buildkit"),
+        )
+        return self._frames(
+            Operation(
+                call=call,
+                outcome=_outcome(outputs, quiet=quiet),
+                source=None if remote else context,
+                complete=functools.partial(_with_directory, dockerfile=path),
+                output=StepOutput(),
+                whole_keychain=builder == "classic" and auth is None,
+            )
+        )
+
+    async def prune_build_cache(
+        self,
+        *,
+        all: bool = False,  # noqa: A002 - the Engine's own name
+        filters: Filters | None = None,
+        reserved_space: int | None = None,
+        max_used_space: int | None = None,
+        min_free_space: int | None = None,
+    ) -> BuildCachePruneReport:
+        """Remove what BuildKit keeps of earlier builds: what is not in use, with `all` also what images share.
+
+        `reserved_space` bytes are kept in any case; `max_used_space` is what may remain, and `min_free_space`
+        what shall be free on the disk (both API 1.48). `filters` narrow it: `until` ("24h"), `id`, `parent`,
+        `type`, `description`, and `inuse`, `shared`, `private` with an empty sequence.
+
+        Raises `UnsupportedAPIVersionError`, `NotFoundError` (Podman has no such endpoint) and every other
+        `DockerError`. POST /build/prune (API 1.41).
+        """
+        version = await self._transport.negotiated()
+        # Renamed, with the same meaning.
+        reserved = (
+            "keep-storage" if version < first_version("prune_build_cache", "reserved_space") else "reserved-space"
+        )
+        gated = {"max_used_space": max_used_space, "min_free_space": min_free_space}
+        sizes = {reserved: reserved_space} | {name.replace("_", "-"): size for name, size in gated.items()}
+        query = flags(all=all) + tuple((name, str(size)) for name, size in sizes.items() if size is not None)
+        if filters:
+            query += (("filters", encode_filters(filters)),)
+        call = Call(
+            operation="prune_build_cache",
+            method="POST",
+            path="/build/prune",
+            query=query,
+            parameters=tuple(name for name, size in gated.items() if size is not None),
+        )
+        return await self._transport.fetch(call, _PRUNED)
+
+
+async def _with_directory(operation: Operation[Any], *, dockerfile: str | None) -> Operation[Any]:
+    """Put the tar of a directory in the place of its path."""
+    if not isinstance(operation.source, str | os.PathLike):
+        return operation
+    directory = await in_thread(_directory, os.fspath(operation.source), dockerfile)
+    if directory is None:
+        return operation
+    call = operation.call
+    if directory.dockerfile not in (dockerfile, "Dockerfile"):
+        call = replace(call, query=(*call.query, ("dockerfile", directory.dockerfile)))
+    return replace(operation, call=call, source=directory.pieces())
+
+
+def _directory(path: str, dockerfile: str | None) -> ContextDirectory | None:
+    with failing("read", path):
+        is_directory = Path(path).is_dir()
+    return ContextDirectory(path, dockerfile=dockerfile) if is_directory else None
+
+
+def _outcome(outputs: Sequence[Mapping[str, object]], *, quiet: bool) -> BuildOutcome:
+    types = [output.get("Type") for output in outputs]
+    return BuildOutcome(quiet=quiet, image=not types or "moby" in types or "image" in types)
+
+
+def _tag(tag: str | Reference) -> Reference:
+    image = tag if isinstance(tag, Reference) else Reference.parse(tag)
+    if image.digest is not None:
+        raise InvalidReferenceError(f"{image.familiar!r}: a build is named by a tag, not by a digest")
+    return image.with_default_tag()
+
+
+def _texts(values: str | Iterable[str]) -> tuple[str, ...]:
+    return (values,) if isinstance(values, str) else tuple(values)
+
+
+def _hosts(hosts: Mapping[str, str] | Iterable[str]) -> tuple[str, ...]:
+    if isinstance(hosts, Mapping):
+        named = cast("Mapping[str, str]", hosts)
+        return tuple(f"{name}:{address}" for name, address in named.items())
+    return _texts(hosts)
+
+
+def _given(values: Mapping[str, str | int | None]) -> Query:
+    return tuple((name, str(value)) for name, value in values.items() if value is not None)
+
+
+def _documents(values: Mapping[str, Sized]) -> Query:
+    return tuple((name, encode_json(value).decode()) for name, value in values.items() if len(value))

@@ -1,0 +1,204 @@
+"""What the frames of an operation say of its result, and whether they say that it came to its end. Pure.
+
+HTTP tells when an answer was cut, but a proxy between may end it politely. So an operation whose Engine always
+says a last word (all but load) is only complete when that word was seen.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Generic, Protocol, TypeVar, cast
+
+import msgspec
+
+from aiodocker_images.buildkit import TRACE
+from aiodocker_images.errors import FrameDecodeError, InvalidReferenceError, StreamInterruptedError
+from aiodocker_images.progress import ProgressFrame
+from aiodocker_images.reference import Reference
+from aiodocker_images.results import BuildResult, ImportResult, LoadResult, PullResult, PushResult
+
+__all__ = ["MAX_LOADED", "BuildOutcome", "ImportOutcome", "LoadOutcome", "Outcome", "PullOutcome", "PushOutcome"]
+
+MAX_LOADED = 100_000
+"""Names and ids in the result of a load; an archive has a few."""
+
+R_co = TypeVar("R_co", covariant=True)
+R = TypeVar("R")
+
+_OF_LAYERS = frozenset({"Downloading", "Extracting", "Waiting"})  # what nearly all frames of Docker's pulls say
+
+_DIGEST = r"[A-Za-z0-9_+.-]+:[0-9a-fA-F]{32,}"
+_PULLED_DIGEST = re.compile(rf"Digest: ({_DIGEST})")
+_PUSHED = re.compile(rf"\S+: digest: ({_DIGEST})? size: (\d{{1,19}})", re.ASCII)
+_IMPORTED = re.compile(r"(?:sha256:)?[0-9a-f]{64}")
+_BUILT = re.compile(r"Successfully built ([0-9a-f]{12,64})")
+_LOADED = re.compile(r"Loaded image(?P<id> ID)?: (?P<names>.+)")
+_ID = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+class Outcome(Protocol[R_co]):
+    """Gathers the result of one operation from its frames."""
+
+    def update(self, frame: ProgressFrame) -> None:
+        """Take in one frame, which reports no error."""
+        ...
+
+    def result(self) -> R_co:
+        """Return the result at the end of the stream; raise `StreamInterruptedError` if it is not complete."""
+        ...
+
+
+class _Ended(Generic[R]):
+    """Holds a result from the moment that the Engine said its last word."""
+
+    def __init__(self, operation: str) -> None:
+        self._operation = operation
+        self._ended: R | None = None
+
+    def result(self) -> R:
+        if self._ended is None:
+            raise StreamInterruptedError(
+                f"the daemon's answer ended without saying that the {self._operation} was done"
+            )
+        return self._ended
+
+
+class PullOutcome(_Ended[PullResult]):
+    """Docker ends the pull of each tag with "Digest: …" and "Status: …", Podman with "Download complete"."""
+
+    def __init__(self, reference: Reference) -> None:
+        super().__init__("pull")
+        self._reference = str(reference)
+        self._digest: str | None = reference.digest
+        self._new = False
+        self._docker = False
+
+    def update(self, frame: ProgressFrame) -> None:
+        """Note the digest and the last word."""
+        status = frame.status or ""
+        if self._docker and status in _OF_LAYERS:
+            return
+        if status.startswith("Pulling from "):  # never said by Podman
+            self._docker = True
+        elif match := _PULLED_DIGEST.fullmatch(status):
+            self._digest = match[1]
+        elif status.startswith("Status: "):
+            self._docker = True
+            self._new = self._new or not status.startswith("Status: Image is up to date")
+            self._ended = self._result(new=self._new)
+        elif not self._docker:
+            # Podman's last frame has the image's id in place of a layer's, but else looks like those of the
+            # layers, which others follow.
+            self._ended = self._result(new=True) if status == "Download complete" and frame.id else None
+
+    def _result(self, *, new: bool) -> PullResult:
+        return PullResult(reference=self._reference, digest=self._digest, up_to_date=not new)
+
+
+class PushOutcome(_Ended[PushResult]):
+    """The graph-driver store and newer Podmans end with `aux`, the containerd store with a line of text only."""
+
+    def __init__(self, reference: Reference) -> None:
+        super().__init__("push")
+        self._reference = str(reference)
+
+    def update(self, frame: ProgressFrame) -> None:
+        """Note the manifest's digest and size."""
+        if _names_digest(frame.aux):
+            try:
+                pushed = msgspec.convert(frame.aux, _PushedAux)
+            except msgspec.ValidationError as error:
+                raise FrameDecodeError(f"the daemon's digest of the push is not what it should be: {error}") from error
+            self._end(pushed.digest, pushed.size)
+        elif match := _PUSHED.fullmatch(frame.status or ""):
+            self._end(match[1], int(match[2]))
+
+    def _end(self, digest: str | None, size: int | None) -> None:
+        self._ended = PushResult(reference=self._reference, digest=digest or None, size=size)
+
+
+def _names_digest(aux: object) -> bool:
+    return isinstance(aux, dict) and "Digest" in aux
+
+
+class _PushedAux(msgspec.Struct, rename="pascal"):
+    digest: str | None = None
+    size: int | None = None
+
+
+class ImportOutcome(_Ended[ImportResult]):
+    """The last status is the new image's id: with `sha256:` from Docker, without it from Podman."""
+
+    def __init__(self) -> None:
+        super().__init__("import")
+
+    def update(self, frame: ProgressFrame) -> None:
+        """Note the id."""
+        status = frame.status or ""
+        if _IMPORTED.fullmatch(status):
+            self._ended = ImportResult(id=f"sha256:{status.removeprefix('sha256:')}")
+
+
+class LoadOutcome:
+    """Each image of the archive is named in a line of `stream`; one with no image in it ends without a word."""
+
+    def __init__(self) -> None:
+        self._references: list[str] = []
+        self._ids: list[str] = []
+
+    def update(self, frame: ProgressFrame) -> None:
+        """Note the names and ids; Podman lists all in one line, and says "ID" of none."""
+        for line in (frame.stream or "").splitlines():
+            if match := _LOADED.fullmatch(line.strip()):
+                for name in match["names"].split(","):
+                    if match["id"] or _ID.fullmatch(name.strip()):
+                        self._ids.append(name.strip())
+                    else:
+                        self._references.append(_familiar(name.strip()))
+                    if len(self._ids) + len(self._references) > MAX_LOADED:
+                        raise FrameDecodeError(f"the daemon says that it loaded more than {MAX_LOADED} images")
+
+    def result(self) -> LoadResult:
+        """Return what was loaded."""
+        return LoadResult(references=tuple(self._references), ids=tuple(self._ids))
+
+
+def _familiar(name: str) -> str:
+    """Return a name as Docker shows it; Podman writes "docker.io/library/" out."""
+    try:
+        return Reference.parse(name).familiar
+    except InvalidReferenceError:
+        return name
+
+
+class BuildOutcome(_Ended[BuildResult]):
+    """An `aux` with the id comes first, in a build of several stages one for each; then "Successfully built …".
+
+    BuildKit ends with the `aux` alone. A quiet build says the id and nothing else. `image` is whether one is made
+    at all: where not, the end has no word.
+    """
+
+    def __init__(self, *, quiet: bool = False, image: bool = True) -> None:
+        super().__init__("build")
+        self._quiet = quiet
+        self._id: str | None = None
+        self._buildkit = False
+        if not image:
+            self._ended = BuildResult()
+
+    def update(self, frame: ProgressFrame) -> None:
+        """Note the id and the last word."""
+        text = (frame.stream or "").strip()
+        aux: object = frame.aux
+        if frame.id == TRACE:
+            self._buildkit = True  # and what it may show as text is a step's own
+        elif isinstance(aux, dict):
+            image_id = cast("dict[str, object]", aux).get("ID")
+            self._id = image_id if isinstance(image_id, str) and image_id else self._id
+            # A squashing classic builder sends that `id`, too, before its last word.
+            if self._id is not None and self._buildkit and frame.id == "moby.image.id":
+                self._ended = BuildResult(id=self._id)
+        elif match := _BUILT.fullmatch(text):
+            self._ended = BuildResult(id=self._id or match[1])
+        elif self._quiet and _IMPORTED.fullmatch(text):
+            self._ended = BuildResult(id=f"sha256:{text.removeprefix('sha256:')}")

@@ -1,0 +1,348 @@
+"""The operations that move images: pull, push, load, save, import, each as a coroutine and as a stream."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from typing import Final
+
+from aiodocker_images._archive.streams import ArchiveSource, ArchiveTarget, check_source, check_target, open_sink
+from aiodocker_images._archive.tar_check import TarCheck
+from aiodocker_images._encoding import Query, encode_platforms, path_segment
+from aiodocker_images._http.transport import ARCHIVE_BUFFER, Call
+from aiodocker_images.credentials import RegistryAuth
+from aiodocker_images.errors import InvalidReferenceError
+from aiodocker_images.models import Platform
+from aiodocker_images.progress import ProgressFrame
+from aiodocker_images.reference import Reference, name_or_id
+from aiodocker_images.results import ImportResult, LoadResult, PullResult, PushResult, SaveResult
+
+from .operation import OnFrame, Operation, Operator, chosen_platform
+from .outcomes import ImportOutcome, LoadOutcome, PullOutcome, PushOutcome
+
+__all__ = ["Transfers"]
+
+_URL_SCHEMES: Final = ("http://", "https://")
+
+
+class Transfers(Operator):
+    """The transferring part of `ImageService`."""
+
+    async def pull(
+        self,
+        reference: str | Reference,
+        *,
+        platform: str | Platform | None = None,
+        auth: RegistryAuth | None = None,
+        all_tags: bool = False,
+        on_frame: OnFrame | None = None,
+    ) -> PullResult:
+        """Pull an image from its registry.
+
+        Without a tag or digest it is `latest`; with `all_tags`, every tag of the repository. `platform`
+        ("linux/arm64") selects one of a multi-platform image; the default is `DOCKER_DEFAULT_PLATFORM`, or else the
+        daemon's own. `auth` beats the keychain. `on_frame` is called with each progress frame.
+
+        Raises `InvalidReferenceError`, `InvalidPlatformError`, `NotFoundError`, `UnauthorizedError`,
+        `ForbiddenError`, `RateLimitedError`, `NoSpaceError`, `StreamInterruptedError` and every other
+        `DockerError`. POST /images/create?fromImage (API 1.41).
+        """
+        return await self._run(_pull(reference, platform, auth, all_tags=all_tags), on_frame)
+
+    def pull_stream(
+        self,
+        reference: str | Reference,
+        *,
+        platform: str | Platform | None = None,
+        auth: RegistryAuth | None = None,
+        all_tags: bool = False,
+    ) -> AsyncGenerator[ProgressFrame, None]:
+        """Pull an image and yield its progress; see `pull`.
+
+        The pull is complete when the generator ends without an exception. Leaving it earlier ends the pull.
+        """
+        return self._frames(_pull(reference, platform, auth, all_tags=all_tags))
+
+    async def push(
+        self,
+        reference: str | Reference,
+        *,
+        platform: str | Platform | None = None,
+        auth: RegistryAuth | None = None,
+        all_tags: bool = False,
+        on_frame: OnFrame | None = None,
+    ) -> PushResult:
+        """Push an image to the registry that its name says.
+
+        Without a tag it is `latest`; with `all_tags`, every local tag of the repository. `platform` pushes
+        one of a multi-platform image alone (API 1.46). `auth` and `on_frame` as in `pull`.
+
+        Raises `InvalidReferenceError` (for a digest, too: a push names a tag), `UnsupportedAPIVersionError`,
+        `NotFoundError`, `UnauthorizedError`, `ForbiddenError`, `StreamInterruptedError` and every other
+        `DockerError`. POST /images/{name}/push (API 1.41).
+        """
+        return await self._run(_push(reference, platform, auth, all_tags=all_tags), on_frame)
+
+    def push_stream(
+        self,
+        reference: str | Reference,
+        *,
+        platform: str | Platform | None = None,
+        auth: RegistryAuth | None = None,
+        all_tags: bool = False,
+    ) -> AsyncGenerator[ProgressFrame, None]:
+        """Push an image and yield its progress; see `push`. Leaving the generator ends the push."""
+        return self._frames(_push(reference, platform, auth, all_tags=all_tags))
+
+    async def load(
+        self,
+        source: ArchiveSource,
+        *,
+        platforms: Iterable[str | Platform] = (),
+        quiet: bool = False,
+        on_frame: OnFrame | None = None,
+    ) -> LoadResult:
+        """Load images from a tar as `save` and `docker save` write it, gzip, bzip2, xz or zstd compressed or not.
+
+        `source` is a path, bytes, a file opened for reading bytes, or an iterable or async iterable of bytes;
+        a str is a path. `platforms` loads only these of a multi-platform archive (API 1.48, several: 1.52).
+        `quiet` asks the daemon for no progress.
+
+        Raises `ArchiveFileError` for a file that cannot be read, before anything is sent if it cannot be
+        opened; what an iterable raises, as it is; the daemon's own message for what is no archive
+        (`APIError`); `NoSpaceError`, `StreamInterruptedError` and every other `DockerError`.
+        POST /images/load (API 1.41).
+        """
+        return await self._run(_load(source, platforms, quiet=quiet), on_frame)
+
+    def load_stream(
+        self, source: ArchiveSource, *, platforms: Iterable[str | Platform] = (), quiet: bool = False
+    ) -> AsyncGenerator[ProgressFrame, None]:
+        """Load images and yield the progress; see `load`."""
+        return self._frames(_load(source, platforms, quiet=quiet))
+
+    async def import_image(
+        self,
+        source: ArchiveSource,
+        *,
+        repository: str | Reference | None = None,
+        tag: str | None = None,
+        changes: Sequence[str] = (),
+        message: str | None = None,
+        platform: str | Platform | None = None,
+        on_frame: OnFrame | None = None,
+    ) -> ImportResult:
+        """Make an image of the tar of a root file system.
+
+        `source` as in `load`, or an http(s) URL that the daemon fetches. The image is named `repository`,
+        which may have a tag in it, and `tag`; without a repository it has only its id. `changes` are
+        Dockerfile instructions (`CMD ["/bin/sh"]`), `message` the image's comment, `platform` what the image
+        says that it runs on (API 1.42), by default `DOCKER_DEFAULT_PLATFORM`.
+
+        Raises as `load` does, and `InvalidReferenceError`. POST /images/create?fromSrc (API 1.41).
+        """
+        return await self._run(
+            _import(source, repository=repository, tag=tag, changes=changes, message=message, platform=platform),
+            on_frame,
+        )
+
+    def import_stream(
+        self,
+        source: ArchiveSource,
+        *,
+        repository: str | Reference | None = None,
+        tag: str | None = None,
+        changes: Sequence[str] = (),
+        message: str | None = None,
+        platform: str | Platform | None = None,
+    ) -> AsyncGenerator[ProgressFrame, None]:
+        """Make an image of the tar of a root file system and yield the progress; see `import_image`."""
+        return self._frames(
+            _import(source, repository=repository, tag=tag, changes=changes, message=message, platform=platform)
+        )
+
+    async def save(
+        self,
+        *references: str | Reference,
+        to: ArchiveTarget,
+        platforms: Iterable[str | Platform] = (),
+        checksum: bool = False,
+        on_bytes: Callable[[int], object] | None = None,
+    ) -> SaveResult:
+        """Save images with their names, layers and history to one tar, which `load` reads.
+
+        `to` is a path or a file opened for writing bytes. A path is written to a temporary neighbour, flushed
+        to the disk and renamed, with mode 0600 or that of the file it replaces: whatever fails, no half
+        archive stands there. `checksum` computes the sha256 of the bytes on the way. `platforms` as in `load`.
+        `on_bytes` is called with the number of bytes received so far, each time some come; how many there will
+        be, the Engine does not say.
+
+        Raises `ArchiveFileError` for a target that cannot be written (a full disk, too), before anything is
+        sent if it cannot be created; `ArchiveError` if the daemon reported an error inside the tar or ended
+        it early; `NotFoundError`, `StreamInterruptedError` and every other `DockerError`.
+        GET /images/{name}/get, GET /images/get?names= (API 1.41).
+        """
+        call = _save(references, platforms)
+        check_target(to)
+        with self._transport.located(call):
+            async with open_sink(to, checksum=checksum) as sink:
+                async with contextlib.aclosing(self._archive(call)) as chunks:
+                    async for chunk in chunks:
+                        await sink.write((chunk,))
+                        if on_bytes is not None:
+                            on_bytes(sink.size)
+                await sink.commit()
+                return SaveResult(size=sink.size, digest=sink.digest)
+
+    def save_stream(
+        self,
+        *references: str | Reference,
+        chunk_size: int | None = None,
+        platforms: Iterable[str | Platform] = (),
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield the tar that `save` would write, in pieces as they come or of at most `chunk_size` bytes.
+
+        The archive is whole when the generator ends without an exception; see `save` for what it raises.
+        """
+        if chunk_size is not None and chunk_size < 1:
+            raise ValueError(f"chunk_size must be 1 or more, not {chunk_size}")
+        chunks = self._archive(_save(references, platforms))
+        return chunks if chunk_size is None else _resized(chunks, chunk_size)
+
+    async def _archive(self, call: Call) -> AsyncGenerator[bytes, None]:
+        """Yield the bytes of a tar; return only if it is whole."""
+        async with self._transport.open(call) as live, contextlib.aclosing(live.chunks()) as chunks:
+            check = TarCheck()
+            async for chunk in chunks:
+                check.feed(chunk)
+                yield chunk
+            check.finish()
+
+
+def _pull(
+    reference: str | Reference, platform: str | Platform | None, auth: RegistryAuth | None, *, all_tags: bool
+) -> Operation[PullResult]:
+    image = _transferable(reference, all_tags=all_tags)
+    # Without a tag the daemon pulls them all.
+    query: Query = (("fromImage", image.name), ("tag", image.tag_or_digest or ""))
+    if chosen := chosen_platform(platform):
+        query += (("platform", chosen),)
+    call = Call(operation=f"pull {image.familiar}", method="POST", path="/images/create", query=query)
+    return Operation(call=call, outcome=PullOutcome(image), registry=image.domain, auth=auth)
+
+
+def _push(
+    reference: str | Reference, platform: str | Platform | None, auth: RegistryAuth | None, *, all_tags: bool
+) -> Operation[PushResult]:
+    image = _transferable(reference, all_tags=all_tags)
+    if image.digest is not None:
+        raise InvalidReferenceError(f"{image.familiar!r} cannot be pushed by digest: name a tag")
+    query: Query = () if image.tag is None else (("tag", image.tag),)
+    parameters: tuple[str, ...] = ()
+    if platform is not None:
+        query += encode_platforms([Platform.parse(platform)])
+        parameters = ("platform",)
+    call = Call(
+        operation=f"push {image.familiar}",
+        method="POST",
+        path=f"/images/{path_segment(image.familiar_name)}/push",
+        query=query,
+        parameters=parameters,
+    )
+    return Operation(
+        call=call,
+        outcome=PushOutcome(image),
+        registry=image.domain,
+        auth=auth,
+        header_if_anonymous=True,
+    )
+
+
+def _load(source: ArchiveSource, platforms: Iterable[str | Platform], *, quiet: bool) -> Operation[LoadResult]:
+    check_source(source)
+    chosen, parameters = _chosen_platforms(platforms)
+    query: Query = (("quiet", "true" if quiet else "false"), *chosen)  # quiet is the daemon's default
+    call = Call(operation="load", method="POST", path="/images/load", query=query, parameters=parameters)
+    return Operation(call=call, outcome=LoadOutcome(), source=source)
+
+
+def _import(
+    source: ArchiveSource,
+    *,
+    repository: str | Reference | None,
+    tag: str | None,
+    changes: Sequence[str],
+    message: str | None,
+    platform: str | Platform | None,
+) -> Operation[ImportResult]:
+    query: Query = ()
+    operation = "import"
+    if repository is not None:
+        image = repository if isinstance(repository, Reference) else Reference.parse(repository)
+        if image.digest is not None:
+            raise InvalidReferenceError(f"{image.familiar!r}: an import is named by a tag, not by a digest")
+        image = (image.with_tag(tag) if tag is not None else image).with_default_tag()
+        query += (("repo", image.name), ("tag", image.tag or ""))
+        operation = f"import {image.familiar}"
+    elif tag is not None:
+        raise InvalidReferenceError(f"the tag {tag!r} needs a repository")
+    if isinstance(changes, str):
+        raise TypeError("changes is a sequence of Dockerfile instructions, not one string")
+    query += tuple(("changes", change) for change in changes)
+    if message is not None:
+        query += (("message", message),)
+    parameters: tuple[str, ...] = ()
+    if chosen := chosen_platform(platform):
+        query += (("platform", chosen),)
+        parameters = ("platform",)
+    from_url = isinstance(source, str) and source.startswith(_URL_SCHEMES)
+    if not from_url:
+        check_source(source)
+    call = Call(
+        operation=operation,
+        method="POST",
+        path="/images/create",
+        query=(("fromSrc", str(source) if from_url else "-"), *query),
+        parameters=parameters,
+    )
+    return Operation(call=call, outcome=ImportOutcome(), source=None if from_url else source)
+
+
+def _save(references: Sequence[str | Reference], platforms: Iterable[str | Platform]) -> Call:
+    if not references:
+        raise InvalidReferenceError("name at least one image to save")
+    names = [name_or_id(reference) for reference in references]
+    chosen, parameters = _chosen_platforms(platforms)
+    several = len(names) > 1
+    return Call(
+        operation=f"save {', '.join(names)}",
+        method="GET",
+        path="/images/get" if several else f"/images/{path_segment(names[0])}/get",
+        query=(*(("names", name) for name in names if several), *chosen),
+        parameters=parameters,
+        buffer=ARCHIVE_BUFFER,
+    )
+
+
+def _transferable(reference: str | Reference, *, all_tags: bool) -> Reference:
+    image = reference if isinstance(reference, Reference) else Reference.parse(reference)
+    if not all_tags:
+        return image.with_default_tag()
+    if image.tag_or_digest is not None:
+        raise InvalidReferenceError(f"{image.familiar!r}: with all_tags, name the repository alone")
+    return image
+
+
+def _chosen_platforms(platforms: Iterable[str | Platform]) -> tuple[Query, tuple[str, ...]]:
+    if isinstance(platforms, str | Platform):
+        platforms = (platforms,)
+    chosen = [Platform.parse(platform) for platform in platforms]
+    parameters = () if not chosen else ("platforms",) if len(chosen) == 1 else ("several platforms",)
+    return encode_platforms(chosen), parameters
+
+
+async def _resized(chunks: AsyncGenerator[bytes, None], size: int) -> AsyncGenerator[bytes, None]:
+    async with contextlib.aclosing(chunks):
+        async for chunk in chunks:
+            for start in range(0, len(chunk), size):
+                yield chunk[start : start + size]

@@ -1,0 +1,188 @@
+"""Which files of a directory a `.dockerignore` leaves out: its patterns, and the order that decides. Pure.
+
+A path is relative to the directory and has `/` between its names; bytes that are no UTF-8 are surrogates in it.
+The patterns are those of Go's `filepath.Match`, and `**` for any number of directories, as Docker documents them.
+"""
+
+from __future__ import annotations
+
+import functools
+import posixpath
+import re
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple
+
+from aiodocker_images.errors import ConfigError
+
+__all__ = ["NO_PARENT", "IgnoreRules", "Inherited", "read_patterns"]
+
+Inherited = tuple[bool, ...]
+"""For each rule, whether it matches a directory and so all that is in it."""
+
+NO_PARENT: Final[Inherited] = ()
+
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+_WILDCARD: Final = re.compile(r"[*?\[\]\\]")
+
+_DIRECTORIES: Final = "(?:.*/)?"
+_NAME: Final = "[^/]*"
+_IDEMPOTENT: Final = (_DIRECTORIES, _NAME)  # twice is as good as once, but costs backtracking a power each time
+
+
+def read_patterns(content: bytes) -> list[str]:
+    """Return the patterns in the content of a `.dockerignore`, without comments and empty lines."""
+    patterns: list[str] = []
+    for line in content.removeprefix(_BYTE_ORDER_MARK).split(b"\n"):
+        text = line.decode("utf-8", "surrogateescape")
+        if text.startswith("#"):  # only there: in " #", the # begins a pattern
+            continue
+        pattern = text.strip()
+        if not pattern:
+            continue
+        mark = "!" if pattern.startswith("!") else ""
+        pattern = pattern.removeprefix(mark).strip()
+        if pattern:
+            pattern = _clean(pattern)
+            # "/" alone stays, and matches nothing.
+            pattern = pattern.removeprefix("/") or pattern
+        patterns.append(mark + pattern)
+    return patterns
+
+
+class IgnoreRules:
+    """Patterns in their order, of which the last one that matches a path decides; `keep` are names never left out.
+
+    Raises `ConfigError` for a pattern that is none.
+    """
+
+    def __init__(self, patterns: Iterable[str], *, keep: Iterable[str] = ()) -> None:
+        rules = [_rule(pattern) for pattern in patterns if pattern.strip()]
+        prefixes = [_plain_prefix(rule.pattern) for rule in rules if rule.exception]
+        # Docker's BuildKit looks below every directory then; the classic docker CLI did not, and lost such files.
+        self._exceptions_anywhere = any(_WILDCARD.search(prefix) for prefix in prefixes)
+        kept = list(keep)
+        self._exceptions_below = tuple(f"{prefix}/" for prefix in prefixes + kept)
+        self._rules = (*rules, *(_Rule(name, True, name.__eq__) for name in kept))
+
+    def ignores(self, path: str, parent: Inherited = NO_PARENT) -> tuple[bool, Inherited]:
+        """Tell whether `path` is left out, and what its entries inherit if it is a directory.
+
+        `parent` is what its own directory inherits to it: walk from the top down.
+        """
+        ignored = False
+        inherited: list[bool] = []
+        for index, rule in enumerate(self._rules):
+            matches = bool(parent) and parent[index]
+            # What would decide nothing for a directory is not inherited either: so do moby's own walks.
+            if not matches and rule.exception is ignored:
+                matches = bool(rule.matches(path))
+            inherited.append(matches)
+            if matches:
+                ignored = not rule.exception
+        return ignored, tuple(inherited)
+
+    def may_keep_below(self, directory: str) -> bool:
+        """Tell whether an exception can keep something in `directory`, which is left out itself."""
+        return self._exceptions_anywhere or any(
+            exception.startswith(f"{directory}/") for exception in self._exceptions_below
+        )
+
+
+class _Rule(NamedTuple):
+    pattern: str
+    exception: bool
+    matches: Callable[[str], object]
+
+
+def _rule(text: str) -> _Rule:
+    pattern = _clean(text.strip())
+    exception = pattern.startswith("!")
+    if exception:
+        pattern = pattern[1:]
+        if not pattern:
+            raise ConfigError("'!' alone in a .dockerignore excepts nothing")
+    try:
+        return _Rule(pattern, exception, _matcher(pattern))
+    except (re.error, ValueError) as error:
+        raise ConfigError(f"{pattern!r} in a .dockerignore is not a pattern: {error}") from error
+
+
+def _clean(pattern: str) -> str:
+    return posixpath.normpath(re.sub("^/+", "/", pattern))  # normpath would leave two slashes there
+
+
+def _plain_prefix(pattern: str) -> str:
+    return pattern.removesuffix("/**").removesuffix("/*")
+
+
+def _matcher(pattern: str) -> Callable[[str], object]:
+    if not _WILDCARD.search(pattern):
+        return pattern.__eq__
+    if pattern.startswith("**") and not _WILDCARD.search(pattern[2:]):
+        return functools.partial(_ends_with, pattern[2:])
+    if pattern.endswith("**") and not _WILDCARD.search(pattern[:-2]):
+        return functools.partial(_begins_with, pattern[:-2])
+    return re.compile(_translate(pattern)).fullmatch
+
+
+def _ends_with(end: str, path: str) -> bool:
+    return path.endswith(end) or (end.startswith("/") and path == end[1:])
+
+
+def _begins_with(start: str, path: str) -> bool:
+    return path.startswith(start)
+
+
+def _translate(pattern: str) -> str:
+    """Make a regular expression of a pattern; raise ValueError where Go's `filepath.Match` refuses it."""
+    parts: list[str] = []
+    rest = pattern
+    while rest:
+        char, rest = rest[0], rest[1:]
+        if char == "*" and rest.startswith("*"):
+            rest = rest[1:].removeprefix("/")
+            part = _DIRECTORIES if rest else ".*"
+        elif char == "*":
+            part = _NAME
+        elif char == "?":
+            part = "[^/]"
+        elif char == "[":
+            part, rest = _class(rest)
+        else:
+            if char == "\\":
+                char, rest = _escaped(char + rest)
+            part = re.escape(char)
+        if parts[-1:] != [part] or part not in _IDEMPOTENT:
+            parts.append(part)
+    return "".join(parts)
+
+
+def _class(rest: str) -> tuple[str, str]:
+    negation = "^" if rest.startswith("^") else ""
+    rest = rest.removeprefix(negation)
+    members = ""
+    while not (members and rest.startswith("]")):
+        low, rest = _member(rest)
+        high = low
+        if rest.startswith("-"):
+            high, rest = _member(rest[1:])
+        if not rest:
+            break
+        members += f"{re.escape(low)}-{re.escape(high)}"
+    if not rest:
+        raise ValueError("a [ is not closed")
+    return f"[{negation}{members}]", rest[1:]
+
+
+def _member(rest: str) -> tuple[str, str]:
+    if rest.startswith(("-", "]")):
+        raise ValueError("a - or ] in [] needs a backslash")
+    return _escaped(rest)
+
+
+def _escaped(rest: str) -> tuple[str, str]:
+    """Take one character, which a backslash may make a plain one."""
+    rest = rest.removeprefix("\\")
+    if not rest:
+        raise ValueError("it ends too early")
+    return rest[0], rest[1:]

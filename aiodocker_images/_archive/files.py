@@ -1,0 +1,350 @@
+"""The blocking ends of an archive: what reads and writes files, file objects and iterables, in a thread."""
+
+from __future__ import annotations
+
+import errno
+import inspect
+import io
+import os
+import secrets
+import select
+import stat
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Protocol, cast
+
+from aiodocker_images.errors import ArchiveFileError
+
+_GATHER_SIZE = 64 * 1024  # small items of an iterable are gathered up to this per visit to a thread
+_GATHER_SECONDS = 0.05  # unless they come slowly
+_POLL_SECONDS = 0.02  # what a call waits for a FIFO or a terminal
+_MAX_BUFFERS = 1024  # IOV_MAX of Linux and macOS
+_FLUSH_SIZE = 8 << 20  # bytes after which the disk begins to write, lest the end waits for all of it
+_MAX_PART_NAME = 200  # of the 255 bytes that file systems allow, less what the temporary name adds
+
+# /dev/stdout can be a regular file: to rename over that would part it from the shell that redirected to it.
+_DESCRIPTOR_PATHS = ("/dev/stdin", "/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/")
+
+
+class BinaryWriter(Protocol):
+    """A file opened for writing bytes."""
+
+    def write(self, data: bytes, /) -> object:
+        """Write, and return how many bytes were written or None for all."""
+        ...
+
+
+class InputItems:
+    """A user's iterable: `read()` returns b"" at its end, and None for nothing yet."""
+
+    def __init__(self, items: Iterable[object]) -> None:
+        self._items = items
+        self._iterator: Iterator[object] = iter(())
+        self._error: Exception | None = None
+
+    def open(self) -> None:
+        self._iterator = iter(self._items)
+
+    def read(self) -> bytes | None:
+        if self._error is not None:
+            raise self._error
+        until = time.monotonic() + _GATHER_SECONDS
+        gathered = bytearray()
+        try:
+            for item in self._iterator:
+                piece = as_bytes(item)
+                if not gathered and len(piece) >= _GATHER_SIZE:
+                    return piece
+                gathered += piece
+                if len(gathered) >= _GATHER_SIZE or time.monotonic() > until:
+                    return bytes(gathered) or None
+        except Exception as error:
+            if not gathered:
+                raise
+            self._error = error  # for the next call: what came before it goes first
+        return bytes(gathered)
+
+    def close(self) -> None:
+        if inspect.isgenerator(self._iterator):
+            self._iterator.close()
+
+
+class InputObject:
+    """A user's file, which is left open."""
+
+    def __init__(self, file: object, read: Callable[[int], object]) -> None:
+        self.path = _name_of(file)
+        self._file = file
+        self._read = read
+
+    def open(self) -> int | None:
+        with failing("read", self.path):
+            return _size_of(self._file)
+
+    def read(self, size: int) -> bytes:
+        with failing("read", self.path):
+            data = self._read(size)
+            if data is None:
+                raise BlockingIOError(errno.EAGAIN, "it does not block, and has nothing to read now")
+        return as_bytes(data)
+
+
+class InputFile:
+    """A path to read from: `read()` returns b"" at the end, and None for nothing yet.
+
+    `sendable` is whether `send()` can spare the way through this process.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.sendable = False
+        self._descriptor = -1
+        self._regular = False
+
+    def open(self) -> int | None:
+        with failing("read", self.path):
+            # O_NONBLOCK: a FIFO without a writer would block the thread. Regular files ignore it.
+            self._descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+            status = os.fstat(self._descriptor)
+            if stat.S_ISDIR(status.st_mode):
+                raise _os_error(errno.EISDIR)
+            self._regular = stat.S_ISREG(status.st_mode)
+            self.sendable = self._regular and sys.platform == "linux"  # elsewhere sendfile is another call
+            return status.st_size if self._regular else None
+
+    def read(self, size: int) -> bytes | None:
+        with failing("read", self.path):
+            # A FIFO that nobody has opened for writing yet reads as ended, but does not poll as ready.
+            if not self._regular and not _ready(self._descriptor, select.POLLIN):
+                return None
+            try:
+                return os.read(self._descriptor, size)
+            except BlockingIOError:  # another reader of the FIFO was faster
+                return None
+
+    def send(self, connection: int, size: int) -> int | None:
+        """Let the kernel send the next bytes to a unix socket that does not block; None if it sends none now.
+
+        A `ConnectionError` is the socket's.
+        """
+        try:
+            return os.sendfile(connection, self._descriptor, None, size)
+        except BlockingIOError:
+            return None
+        except ConnectionError:
+            raise
+        except OSError as error:
+            if error.errno in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+                self.sendable = False  # not from this file system: it has to be read
+                return None
+            with failing("read", self.path):
+                raise
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+
+
+class OutputObject:
+    """A user's file, which is left open and keeps what was written."""
+
+    def __init__(self, file: BinaryWriter) -> None:
+        self._file = file
+        self._path = _name_of(file)
+
+    def open(self) -> bool:
+        return True
+
+    def write(self, chunks: Iterable[bytes]) -> bool:
+        with failing("write", self._path):
+            for chunk in chunks:
+                rest = chunk
+                while rest:
+                    written = self._file.write(rest)
+                    if written is None and not isinstance(self._file, io.RawIOBase):
+                        break  # many a user's own `write` returns nothing
+                    if not written:
+                        raise BlockingIOError(errno.EAGAIN, "it does not block, and takes nothing now")
+                    rest = rest[written:] if isinstance(written, int) else b""
+        return True
+
+    def prepare(self) -> None:
+        flush = getattr(self._file, "flush", None)
+        if callable(flush):
+            with failing("write", self._path):
+                flush()
+
+    def commit(self) -> None:
+        pass
+
+    def discard(self) -> None:
+        pass
+
+
+class OutputFile:
+    """A path to write to: `open()` and `write()` return False where they are to be called again."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._target = path
+        self._mode: int | None = None
+        self._part: str | None = None  # None: written in place
+        self._descriptor = -1
+        self._rest: list[memoryview] = []
+        self._written = self._flushed = 0
+
+    def open(self) -> bool:
+        flags = os.O_WRONLY | os.O_NOCTTY
+        with failing("write", self._path):
+            mode = _mode_of(self._path)
+            if stat.S_ISDIR(mode) or self._path.endswith("/"):
+                raise _os_error(errno.EISDIR)
+            if mode and (not stat.S_ISREG(mode) or self._path.startswith(_DESCRIPTOR_PATHS)):
+                try:
+                    self._descriptor = os.open(self._path, flags | os.O_NONBLOCK)
+                except OSError as error:
+                    if error.errno == errno.ENXIO and stat.S_ISFIFO(mode):
+                        return False  # nobody reads it yet
+                    raise
+                return True
+            self._mode = stat.S_IMODE(mode) & 0o777 if mode else None
+            self._target = os.path.realpath(self._path)
+            directory, name = os.path.split(self._target)
+            short = os.fsdecode(os.fsencode(name)[:_MAX_PART_NAME])
+            part = f"{directory}/.{short}.{secrets.token_hex(8)}.part"
+            # An archive can hold secrets: nobody else reads it before its owner says so.
+            self._descriptor = os.open(part, flags | os.O_CREAT | os.O_EXCL, 0o600)
+            self._part = part
+            return True
+
+    def write(self, chunks: Iterable[bytes]) -> bool:
+        self._rest += map(memoryview, chunks)
+        with failing("write", self._path):
+            while self._rest:
+                if self._part is None and not _ready(self._descriptor, select.POLLOUT):
+                    return False
+                try:
+                    written = os.writev(self._descriptor, self._rest[:_MAX_BUFFERS])
+                except BlockingIOError:
+                    return False
+                self._written += written
+                done = 0
+                while done < len(self._rest) and written >= len(self._rest[done]):
+                    written -= len(self._rest[done])
+                    done += 1
+                del self._rest[:done]
+                if written:
+                    self._rest[0] = self._rest[0][written:]
+        self._flush_early()
+        return True
+
+    def _flush_early(self) -> None:
+        """Have the disk begin to write what the kernel would keep until the sync at the end."""
+        size = self._written - self._flushed
+        if self._part is None or size < _FLUSH_SIZE or not hasattr(os, "posix_fadvise"):
+            return
+        # Linux begins to write dirty pages that are not needed any more, and does not wait for them. Others may do
+        # nothing, or know no such advice.
+        with suppress(OSError):
+            os.posix_fadvise(self._descriptor, self._flushed, size, os.POSIX_FADV_DONTNEED)
+        self._flushed = self._written
+
+    def prepare(self) -> None:
+        with failing("write", self._path):
+            if self._mode is not None:
+                os.fchmod(self._descriptor, self._mode)
+            _sync(self._descriptor)
+            descriptor, self._descriptor = self._descriptor, -1
+            os.close(descriptor)
+
+    def commit(self) -> None:
+        if self._part is None:
+            return
+        with failing("write", self._path):
+            Path(self._part).replace(self._target)
+            self._part = None
+            with suppress(PermissionError):  # a directory that may be written need not be readable
+                directory = os.open(Path(self._target).parent, os.O_RDONLY | os.O_DIRECTORY)
+                try:
+                    _sync(directory)
+                finally:
+                    os.close(directory)
+
+    def discard(self) -> None:
+        with suppress(OSError):
+            if self._descriptor >= 0:
+                os.close(self._descriptor)
+        with suppress(OSError):
+            if self._part is not None:
+                Path(self._part).unlink()
+
+
+@contextmanager
+def failing(doing: str, path: str | None) -> Generator[None, None, None]:
+    try:
+        yield
+    except OSError as error:
+        what = repr(path) if path is not None else "the file of the archive"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            what += " (free some space on its file system, or name a file on another one)"
+        failure = ArchiveFileError.of(error, f"cannot {doing} {what}")
+        failure.filename = path  # not the temporary one's
+        raise failure from error
+
+
+def _os_error(number: int) -> OSError:
+    return OSError(number, os.strerror(number))
+
+
+def as_bytes(item: object) -> bytes:
+    if isinstance(item, bytes | bytearray | memoryview):
+        return bytes(cast("bytes", item))
+    raise TypeError(f"the pieces of an archive must be bytes, not {type(item).__name__}")
+
+
+def _name_of(file: object) -> str | None:
+    name = getattr(file, "name", None)
+    return name if isinstance(name, str) else None
+
+
+def _size_of(file: object) -> int | None:
+    """Measure what can be measured at no cost: a decompressor would run to its end for it."""
+    if type(file).__module__ == "tempfile":
+        file = getattr(file, "file", file)  # a SpooledTemporaryFile has none, and measures itself
+    raw: object = getattr(file, "raw", file)
+    if isinstance(file, io.BufferedReader | io.BufferedRandom | io.FileIO):
+        if not isinstance(raw, io.FileIO) or not stat.S_ISREG(os.fstat(raw.fileno()).st_mode):
+            return None
+    elif not isinstance(file, io.BytesIO | tempfile.SpooledTemporaryFile):
+        return None
+    start = file.tell()
+    end = file.seek(0, os.SEEK_END)
+    file.seek(start)
+    return max(end - start, 0)
+
+
+def _mode_of(path: str) -> int:
+    if not path:
+        raise _os_error(errno.ENOENT)
+    try:
+        return Path(path).stat().st_mode
+    except FileNotFoundError:
+        return 0
+
+
+def _ready(descriptor: int, event: int) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, event)
+    return bool(poll.poll(_POLL_SECONDS * 1000))
+
+
+def _sync(descriptor: int) -> None:
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # what FIFOs, devices and some directories say
+            raise

@@ -1,0 +1,1 @@
+"""The configuration of the docker CLI's user: its files, contexts, credential helpers and keychain."""

@@ -1,0 +1,280 @@
+"""`DockerKeychain`: the credentials that the docker CLI would use, from its files, its helpers, and Podman's."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple, TypeAlias
+
+import msgspec
+
+from aiodocker_images._aio.shared_runs import SharedRuns
+from aiodocker_images._aio.threads import in_thread
+from aiodocker_images.credentials import LOGGER, RegistryAuth, by_closeness, registry_auth, registry_name, server_of
+from aiodocker_images.errors import ConfigError, shown, without_frames
+
+from .config import JSONConfig, config_directory, home_directory, read_config
+from .credential_helpers import CredentialHelpers
+
+__all__ = ["DockerKeychain"]
+
+DEFAULT_HELPER_TIMEOUT: Final = 30.0
+
+MAX_LISTING_RUNS: Final = 8
+"""Helpers that run at the same time to say all that is known."""
+
+
+class DockerKeychain:
+    """The keychain of the docker CLI's user; `ImageService` has one unless it is given another.
+
+    Asked in turn: `DOCKER_AUTH_CONFIG`; in `$DOCKER_CONFIG/config.json` (~/.docker) the credential helper for the
+    registry (`credHelpers`, or else `credsStore`), then `auths`; `credHelpers` and `auths` of Podman's auth.json
+    (`REGISTRY_AUTH_FILE`, or else that in XDG_RUNTIME_DIR, then that in XDG_CONFIG_HOME). All of it is read,
+    and helpers are run, anew for each operation: tokens rotate. Operations that begin at once share what is found.
+
+    `environ` stands in for the environment, the helpers' too. A helper that takes more than `helper_timeout`
+    seconds is killed.
+    """
+
+    def __init__(
+        self, *, environ: Mapping[str, str] | None = None, helper_timeout: float = DEFAULT_HELPER_TIMEOUT
+    ) -> None:
+        if not helper_timeout > 0:
+            raise ValueError(f"helper_timeout must be more than 0 seconds, not {helper_timeout}")
+        self._environ = environ
+        self._helpers = CredentialHelpers(helper_timeout)
+        self._looks = SharedRuns()
+
+    def __repr__(self) -> str:
+        return "DockerKeychain()"
+
+    async def resolve(self, registry: str) -> RegistryAuth | None:
+        """Return the credentials for `registry`, None if there are none.
+
+        Raises `CredentialHelperError` if the helper for this registry fails, and `ConfigError` for a file, or the
+        entry for this registry, that makes no sense.
+        """
+        try:
+            return await self._find(registry_name(registry), os.environ if self._environ is None else self._environ)
+        except ConfigError as error:
+            failure = without_frames(error)
+        raise failure
+
+    async def resolve_all(self) -> Mapping[str, RegistryAuth]:
+        """Return the credentials for every registry that any file or helper names.
+
+        What fails is logged, and costs only the registries it was about. Raises `ConfigError` for a file that
+        makes no sense at all.
+        """
+        try:
+            return await self._find_all(os.environ if self._environ is None else self._environ)
+        except ConfigError as error:
+            failure = without_frames(error)
+        raise failure
+
+    async def _find(self, registry: str, environ: Mapping[str, str]) -> RegistryAuth | None:
+        found = await self._look(tuple(_sources(environ)), registry)
+        while isinstance(found, _Helped):
+            source = found.source
+            auth = await self._helpers.get(source.helper(registry), source.server(registry), environ)
+            if auth is None:
+                auth = await in_thread(source.entry, registry)
+            if auth is not None:
+                return auth
+            found = await self._look(found.behind, registry)
+        return found
+
+    async def _look(self, sources: _Sources, registry: str) -> RegistryAuth | _Helped | None:
+        # This is done for every pull. So it is one turn of a thread, unless a helper is in the way, and one turn for
+        # many pulls that begin at once.
+        return await self._looks.share((registry, len(sources)), lambda: in_thread(_look, sources, registry))
+
+    async def _find_all(self, environ: Mapping[str, str]) -> dict[str, RegistryAuth]:
+        sources: list[_Source] = []
+        registries: dict[str, None] = {}
+        stored: dict[_Source, Mapping[str, str]] = {}
+        for read in _sources(environ):
+            if (source := await in_thread(read)) is not None:
+                sources.append(source)
+                stored[source] = await self._stored(source, environ)
+                registries |= dict.fromkeys((*stored[source], *await in_thread(source.registries)))
+        running = asyncio.Semaphore(MAX_LISTING_RUNS)
+
+        async def ask(source: _Source, registry: str) -> RegistryAuth | None:
+            helper, store = source.helper(registry), stored[source]
+            if not helper or (helper == source.store and registry not in store):  # which has said all it has
+                return None
+            async with running:
+                return await self._helpers.get(helper, store.get(registry, source.server(registry)), environ)
+
+        async def find(registry: str) -> RegistryAuth | None:
+            try:
+                for source in sources:
+                    auth = await ask(source, registry) or await in_thread(source.entry, registry)
+                    if auth is not None:
+                        return auth
+            except ConfigError as error:
+                LOGGER.warning("no credentials for %s: %s", registry, error)
+            return None
+
+        async with asyncio.TaskGroup() as group:
+            finding = {registry: group.create_task(find(registry)) for registry in registries}
+        return {registry: auth for registry, task in finding.items() if (auth := task.result()) is not None}
+
+    async def _stored(self, source: _Source, environ: Mapping[str, str]) -> Mapping[str, str]:
+        """Return the registries that the `credsStore` of a source has credentials for, by the store's names."""
+        if not source.store:
+            return {}
+        try:
+            names = {server: server for server in await self._helpers.list(source.store, environ)}
+        except ConfigError as error:
+            LOGGER.warning("no credentials from the credential store: %s", error)
+            return {}
+        registries = dict.fromkeys(map(registry_name, names))
+        # Beside the Hub's credentials, Docker Desktop's store has more for the Hub, under longer addresses.
+        return {each: by_closeness(each, names)[0][1] for each in registries}
+
+
+class _Source:
+    """One place where credentials are: `DOCKER_AUTH_CONFIG`, the docker CLI's file, or Podman's."""
+
+    def __init__(self, config: JSONConfig, *, helpers: bool = False, podman: bool = False) -> None:
+        self._config = config
+        self._may_run = helpers
+        self._podman = podman
+
+    @property
+    def store(self) -> str:
+        """The helper for every registry that has none of its own, "" if there is none."""
+        return (self._config.member("credsStore", str) or "") if self._may_run and not self._podman else ""
+
+    def helper(self, registry: str) -> str:
+        """Return the name of the credential helper for a registry, "" if there is none."""
+        helpers = self._helpers()
+        for name, _ in by_closeness(registry, helpers):
+            # An empty one sends the docker CLI to `auths`, past its store.
+            return JSONConfig(helpers, f"'credHelpers' in {self._config.where}").member(name, str) or ""
+        return self.store
+
+    def server(self, registry: str) -> str:
+        """Return what a helper knows a registry as: Podman's store the Hub's credentials under its short name."""
+        return registry if self._podman else server_of(registry)
+
+    def entry(self, registry: str) -> RegistryAuth | None:
+        """Return the credentials in the entry for a registry; raise `ConfigError` for one that makes no sense."""
+        auths = self._auths()
+        for name, _ in by_closeness(registry, auths):
+            # Not the name itself: there may be a user and a password in it.
+            where = f"the entry for {shown(registry)} in {self._config.where}"
+            if (auth := _entry(auths[name], where)) is not None:
+                return auth
+        return None
+
+    def registries(self) -> list[str]:
+        """Return the registries that there are entries or helpers for."""
+        return [registry_name(name) for name in (*self._helpers(), *self._auths())]
+
+    def _helpers(self) -> Mapping[str, msgspec.Raw]:
+        return (self._config.member("credHelpers", dict[str, msgspec.Raw]) or {}) if self._may_run else {}
+
+    def _auths(self) -> Mapping[str, msgspec.Raw]:
+        auths = self._config.member("auths", dict[str, msgspec.Raw]) or {}
+        if self._podman:
+            # There, unlike in the docker CLI's file, a path is a namespace: credentials for a part of a registry.
+            return {name: entry for name, entry in auths.items() if "/" not in name or "://" in name}
+        return auths
+
+
+_Sources: TypeAlias = Sequence[Callable[[], _Source | None]]
+
+
+class _Helped(NamedTuple):
+    """A source whose helper is to be asked, and those behind it."""
+
+    source: _Source
+    behind: _Sources
+
+
+def _look(sources: _Sources, registry: str) -> RegistryAuth | _Helped | None:
+    """Return the credentials for a registry, or the next source whose helper is to be asked first; in a thread."""
+    for number, read in enumerate(sources, 1):
+        if (source := read()) is None:
+            continue
+        if source.helper(registry):
+            return _Helped(source, sources[number:])
+        if (auth := source.entry(registry)) is not None:
+            return auth
+    return None
+
+
+def _entry(raw: msgspec.Raw, where: str) -> RegistryAuth | None:
+    if (data := bytes(raw)) == b"null":
+        return None
+    entry = JSONConfig.parse(data, where)
+    username, password = entry.member("username", str) or "", entry.member("password", str) or ""
+    if encoded := entry.member("auth", str):
+        username, password = _decoded(encoded, where)
+    plain = registry_auth(username, password) or RegistryAuth()
+    auth = msgspec.structs.replace(
+        plain,
+        identity_token=entry.member("identitytoken", str) or plain.identity_token,
+        registry_token=entry.member("registrytoken", str) or "",
+    )
+    return auth if auth != RegistryAuth() else None
+
+
+def _decoded(encoded: str, where: str) -> tuple[str, str]:
+    """Read `auth`: the base64 of user:password."""
+    try:
+        # What the docker CLI reads it with takes no notice of line ends, and insists on the padding.
+        text = base64.b64decode(encoded.replace("\r", "").replace("\n", ""), validate=True).decode("utf-8")
+    except (binascii.Error, ValueError):
+        username, separator, password = "", "", ""
+    else:
+        username, separator, password = text.partition(":")
+    if not separator or not username:
+        # Outside of the handler: the exception of a decoder holds the text.
+        raise ConfigError(f"'auth' in {where} makes no sense: it is no base64 of user:password")
+    return username, password.strip("\0")
+
+
+def _sources(environ: Mapping[str, str]) -> Iterator[Callable[[], _Source | None]]:
+    """List what reads each source, in their order; to be called in a thread."""
+    yield functools.partial(_environment, environ)
+    if (directory := config_directory(environ)) is not None:
+        yield functools.partial(_file, directory / "config.json", podman=False)
+    for path in podman_files(environ):
+        yield functools.partial(_file, path, podman=True)
+
+
+def _environment(environ: Mapping[str, str]) -> _Source | None:
+    if text := environ.get("DOCKER_AUTH_CONFIG"):
+        return _Source(JSONConfig.parse(text, "DOCKER_AUTH_CONFIG"))
+    return None
+
+
+def _file(path: Path, *, podman: bool) -> _Source | None:
+    config = read_config(path, if_permitted=True)
+    return None if config is None else _Source(config, helpers=True, podman=podman)
+
+
+def podman_files(environ: Mapping[str, str]) -> Iterator[Path]:
+    """List where Podman keeps credentials; it looks for a registry in one after the other."""
+    if given := environ.get("REGISTRY_AUTH_FILE"):
+        yield Path(given)
+        return
+    if sys.platform == "linux":
+        if runtime := environ.get("XDG_RUNTIME_DIR"):
+            yield Path(runtime, "containers/auth.json")
+        else:
+            yield Path(f"/run/containers/{os.getuid()}/auth.json")
+    if config := environ.get("XDG_CONFIG_HOME"):
+        yield Path(config, "containers/auth.json")
+    elif (home := home_directory(environ)) is not None:
+        yield Path(home, ".config/containers/auth.json")

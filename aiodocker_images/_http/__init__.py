@@ -1,0 +1,1 @@
+"""HTTP with the Engine: the only folder that imports aiohttp."""

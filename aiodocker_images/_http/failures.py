@@ -1,0 +1,251 @@
+"""What error answers, and the exceptions of aiohttp and of the operating system, mean in our own errors."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import re
+import ssl
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+import aiohttp
+import msgspec
+from aiohttp.http_exceptions import HttpProcessingError
+
+from aiodocker_images.endpoint import Endpoint
+from aiodocker_images.errors import (
+    ConfigError,
+    DaemonUnreachableError,
+    DockerError,
+    StreamInterruptedError,
+    StreamStalledError,
+    UnsupportedAPIVersionError,
+)
+
+__all__ = ["UNDECODABLE", "Located", "locate", "read_error", "tls_hint", "translate", "version_refused", "whole_text"]
+
+MAX_PLAIN_TEXT: Final = 2000
+"""Characters of an error that is no JSON; a proxy's page can be long."""
+
+MAX_REASON: Final = 200
+"""Characters of what aiohttp says of an answer that is no HTTP: it quotes all that came."""
+
+# Of linear cost: what begins and has no end is passed over once.
+_TAG = re.compile(r"<(?:style|script)\b.*?(?:</(?:style|script)>|\Z)|<[^<>]*>", re.DOTALL | re.IGNORECASE)
+_VERSION_REFUSED = re.compile(
+    r"client version (?P<ours>[0-9.]+) is too (?:old|new)\."
+    r" (?:Minimum|Maximum) supported API version is (?P<theirs>[0-9.]+)"
+)
+
+UNDECODABLE: Final = (msgspec.DecodeError, ValueError, RecursionError)
+"""What decoding a document raises. ValueError: it is no UTF-8; and msgspec 0.22 says so of a time in the first second
+of the year 10000."""
+
+
+def locate(error: BaseException | None, operation: str, endpoint: Callable[[], Endpoint]) -> None:
+    """Say in one of our errors which operation it met, and at which endpoint, unless it says so already."""
+    if isinstance(error, DockerError):
+        error.operation = error.operation or operation
+        if not isinstance(error, ConfigError):  # which may be about that very endpoint
+            error.endpoint = error.endpoint or str(endpoint())
+            error.endpoint_source = error.endpoint_source or endpoint().source
+
+
+class Located(contextlib.AbstractContextManager[None]):
+    """Locates what is raised in its context. No generator of contextlib's: every ping enters one."""
+
+    def __init__(self, operation: str, endpoint: Callable[[], Endpoint]) -> None:
+        self._operation = operation
+        self._endpoint = endpoint
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Add to the error."""
+        locate(error, self._operation, self._endpoint)
+
+
+class _ErrorDetail(msgspec.Struct):
+    message: str | None = None
+
+
+class _ErrorDocument(msgspec.Struct):
+    """The body of an error answer: an error document of the API, or one frame of a stream that failed at once.
+
+    `response` is Podman's: the status that it means where it sends 500.
+    """
+
+    message: str | None = None
+    cause: str | None = None
+    response: int | None = None
+    error: str | None = None
+    error_detail: _ErrorDetail | None = msgspec.field(default=None, name="errorDetail")
+
+
+def read_error(status: int, reason: str | None, body: bytes) -> tuple[int, str]:
+    """Return the status and the message of an error answer, whatever form its body has."""
+    try:
+        document = msgspec.json.decode(body, type=_ErrorDocument)
+    except UNDECODABLE:
+        message = _plain_text(body)
+    else:
+        detail = document.error_detail.message if document.error_detail else None
+        message = (document.message or detail or document.error or document.cause or "").strip()
+        if not message and _says_something(body):
+            message = _plain_text(body)  # somebody else's document, as of a proxy or an authorization plugin
+        # Podman answers 500 with "response": 404 to a save of a missing image.
+        if document.response is not None and 400 <= document.response <= 599:
+            status = document.response
+    return status, message or whole_text(reason or "") or "the daemon gave no reason"
+
+
+def _says_something(document: bytes) -> bool:
+    """Tell whether anything but nothings is in a JSON document, which may be broken where no field of ours is."""
+    try:
+        return any(msgspec.json.decode(document, type=dict[str, object]).values())
+    except UNDECODABLE:
+        return True
+
+
+def whole_text(text: str) -> str:
+    """Replace what aiohttp could not decode of a head, and what no log could encode."""
+    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= MAX_REASON else f"{text[:MAX_REASON]}…"
+
+
+def _plain_text(body: bytes) -> str:
+    """Make a message of a body that is no document of ours: a proxy's words or page; empty for binary data."""
+    try:
+        text = body.decode()
+    except UnicodeDecodeError as error:
+        # A cut inside a letter is no reason to throw away the rest.
+        text = body[: error.start].decode() if error.end == len(body) else ""
+    if any(ord(letter) < 32 and not letter.isspace() for letter in text):
+        return ""
+    if text.lstrip().startswith("<"):
+        text = _TAG.sub(" ", text)
+    text = " ".join(text.split())
+    return text if len(text) <= MAX_PLAIN_TEXT else f"{text[:MAX_PLAIN_TEXT]}…"
+
+
+def version_refused(message: str) -> UnsupportedAPIVersionError | None:
+    """Recognise the daemon's answer to a request in an API version that it does not speak."""
+    if match := _VERSION_REFUSED.search(message):
+        return UnsupportedAPIVersionError("this daemon", required=match["theirs"], actual=match["ours"])
+    return None
+
+
+def translate(
+    error: Exception,
+    endpoint: Endpoint,
+    *,
+    answered: bool,
+    idle: float | None,
+    connect: float | None,
+    remark: str = "",
+) -> DockerError | None:
+    """Make ours of what a request (`answered` false) or the reading of its answer raised.
+
+    Returns None for what neither the network nor the daemon can cause: that is a bug, to be seen as it is.
+    `idle` and `connect` are the time limits in seconds, for the message; `remark` is what ssh said.
+    """
+    match error:
+        case aiohttp.SocketTimeoutError():
+            return StreamStalledError(f"the daemon sent nothing for {idle} s")
+        case aiohttp.ConnectionTimeoutError():
+            return DaemonUnreachableError(f"cannot connect: no connection within {connect} s")
+        case aiohttp.ClientConnectorError():
+            return DaemonUnreachableError(f"cannot connect: {remark or _why_unreachable(error, endpoint)}")
+        case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
+            return ConfigError(f"not an address: {error}")
+        case aiohttp.ClientResponseError() | HttpProcessingError() if not answered:
+            reason = _short(error.message)
+            return DaemonUnreachableError(f"what answers there does not speak HTTP: {reason}{tls_hint(endpoint)}")
+        case aiohttp.ClientError() | OSError() if refusal := _tls_refusal(error):
+            return DaemonUnreachableError(f"cannot connect: {refusal}")
+        case aiohttp.ClientError() | OSError() if remark and not answered:
+            # ssh takes the connection first, and drops it when the remote end refuses it. Why, sshd does not tell.
+            return DaemonUnreachableError(
+                f"cannot connect: the remote socket did not take it ({remark}); is it there, may this user use it,"
+                " and does sshd forward to sockets (AllowStreamLocalForwarding)?"
+            )
+        case aiohttp.ClientError() | HttpProcessingError() | OSError() | EOFError():
+            when = "in mid-answer" if answered else "before it answered"
+            # Of a plain end aiohttp tells the framing that broke, with a status (400) that nobody sent.
+            plain = isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError)
+            reason = "did it stop or restart?" if plain else _short(str(error)) or type(error).__name__
+            said = f"; ssh says: {remark}" if remark else ""
+            return StreamInterruptedError(f"the connection to the daemon ended {when}: {reason}{said}")
+        case _:
+            return None
+
+
+def tls_hint(endpoint: Endpoint) -> str:
+    """Return what to do about a daemon that answers strangely because it expects TLS; empty if it cannot be that."""
+    # dockerd then answers HEAD with status 400 and a body, which no answer to HEAD has.
+    plain = endpoint.scheme == "tcp" and endpoint.tls is None
+    return "; if it expects TLS, set DOCKER_TLS_VERIFY=1 and DOCKER_CERT_PATH" if plain else ""
+
+
+def _why_unreachable(error: aiohttp.ClientConnectorError, endpoint: Endpoint) -> str:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        verified = endpoint.tls.ca if endpoint.tls is not None and endpoint.tls.ca else "the system's authorities"
+        cause = error.certificate_error
+        reason: str = getattr(cause, "verify_message", str(cause))
+        return f"the certificate it shows does not hold: {reason} (verified with {verified})"
+    if isinstance(error, aiohttp.ClientSSLError):
+        return _tls_refusal(error) or f"no TLS with what answers there: {_tls_reason(error)}"
+    if endpoint.scheme != "unix":
+        return str(error)
+    match error.errno:
+        case errno.ENOENT:
+            return "there is no such socket; is the daemon running?"
+        case errno.EACCES | errno.EPERM:
+            return "permission denied; is this user in the group that owns the socket?"
+        case errno.ECONNREFUSED if not _is_socket(endpoint.socket_path):
+            return "this file is not a socket"
+        case errno.ECONNREFUSED:
+            return "nothing listens on this socket; is the daemon running?"
+        case _:
+            return error.os_error.strerror or str(error.os_error)
+
+
+def _is_socket(path: str) -> bool:
+    try:
+        return stat.S_ISSOCK(Path(path).stat().st_mode)
+    except OSError:
+        return True
+
+
+def _tls_refusal(error: BaseException) -> str | None:
+    """Return what a daemon that broke off TLS wants of us; None for everything else.
+
+    With TLS 1.3 it says so only after the handshake, in place of its answer.
+    """
+    reason = _tls_reason(error)
+    if "certificate required" in reason or "bad certificate" in reason or "unknown ca" in reason:
+        return f"the daemon wants a client certificate that it trusts ({reason})"
+    return None
+
+
+def _tls_reason(error: BaseException) -> str:
+    """Return OpenSSL's word for what ended a connection, of the exception or of one behind it; empty for none."""
+    seen: BaseException | None = error
+    while seen is not None:
+        reason: object = getattr(seen, "reason", None)  # of a bare SSLError there is none
+        if isinstance(seen, ssl.SSLError) and isinstance(reason, str):
+            return reason.replace("_", " ").lower()
+        os_error = getattr(seen, "os_error", None)
+        seen = os_error if isinstance(os_error, ssl.SSLError) else seen.__cause__ or seen.__context__
+    return ""

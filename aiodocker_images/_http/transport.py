@@ -1,0 +1,497 @@
+"""Requests over aiohttp: sessions, versions, URLs, statuses, and live answers that end in any way they are left.
+
+Two sessions. Safe requests (GET, HEAD) whose answers are read whole share kept-alive connections. Whatever
+streams or changes something opens a connection of its own and closes it after: leaving such an answer early
+must end the daemon's work, which only a closed connection does, and a request that must not be sent twice
+must not meet a connection that the daemon is just closing. Nor is it sent again by aiohttp if that breaks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import copy
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Final, Self, TypeVar
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from aiodocker_images._aio.threads import outlast, retrieve
+from aiodocker_images._archive.streams import ArchiveUpload
+from aiodocker_images._encoding import Query, check_query
+from aiodocker_images._version import __version__
+from aiodocker_images.api_version import APIVersion, negotiated, require
+from aiodocker_images.endpoint import Endpoint
+from aiodocker_images.errors import (
+    APIError,
+    ConfigError,
+    DaemonUnreachableError,
+    DockerError,
+    FrameDecodeError,
+    ServiceClosedError,
+    StreamInterruptedError,
+    api_error_class,
+    without_frames,
+)
+from aiodocker_images.models import Ping
+
+from . import failures
+from .connector import Link
+from .guard import GuardedResponse
+from .request_body import Body
+from .response_body import StreamedResponse, keep_blocks, read_some
+
+T = TypeVar("T")
+
+MAX_ANSWER: Final = 256 << 20
+"""Bytes of an answer that is read whole; a list of 100,000 images is about 60 MiB."""
+
+MAX_OBJECTS: Final = 4_000_000
+"""JSON objects and arrays in such an answer: two bytes make one, and each takes hundreds when it is decoded."""
+
+MAX_ERROR_BODY: Final = 64 << 10
+"""Bytes that are read of the body of an error answer; a message is far shorter."""
+
+MAX_ERROR_SECONDS: Final = 10.0
+"""Seconds that the body of an error answer may take: the error is known, and its words come with it."""
+
+USUAL_BLOCK: Final = 1 << 20
+"""Bytes of the largest object that most answers pass through: asyncio reads into 256 KiB, however little comes."""
+
+FRAME_BUFFER: Final = 64 << 10
+ARCHIVE_BUFFER: Final = 1 << 20
+"""Bytes of an answer that wait to be read before no more is taken from the socket."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One request to the Engine. `operation` ("pull alpine:3.20") is how errors name it.
+
+    `path` is quoted and has no version. `parameters` are those that the table of versions may know.
+    `buffer` is how many bytes of the answer may wait to be read, `document` a JSON body.
+    """
+
+    operation: str
+    method: str
+    path: str
+    query: Query = ()
+    headers: dict[str, str] = field(default_factory=dict[str, str], repr=False)  # may carry credentials
+    parameters: tuple[str, ...] = ()
+    buffer: int = FRAME_BUFFER
+    document: bytes | None = field(default=None, repr=False)  # a JSON body; may carry credentials
+
+    def __post_init__(self) -> None:
+        check_query(self.query)
+
+    @property
+    def verb(self) -> str:
+        """The operation without its object: the key into the table of versions."""
+        return self.operation.partition(" ")[0]
+
+
+class Live:
+    """An answer that is being read, from its request to its end. Made by `Transport.open`; counts as one of `slots`.
+
+    Its context is no generator of contextlib's: when a loop ends, asyncio closes every async generator by itself and
+    at once, this one from under whoever is in its context.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        call: Call,
+        upload: ArchiveUpload | None = None,
+        *,
+        shared: bool = False,
+        slots: asyncio.Semaphore | None = None,
+    ) -> None:
+        self._transport = transport
+        self._call = call
+        self._shared = shared
+        self._slots = slots
+        self._response: aiohttp.ClientResponse | None = None
+        self._body: Body | None = None
+        if upload is not None:
+            self._body = Body(upload, idle_timeout=transport.idle_timeout, on_failure=self.interrupt)
+
+    async def __aenter__(self) -> Self:
+        """Wait for a slot, send the request, and wait for the head of the answer."""
+        if self._slots is not None:
+            await self._slots.acquire()
+        try:
+            await self._start()
+        except BaseException as error:
+            await self._end()
+            self._transport.locate(error, self._call)  # behind it: to find out the endpoint may fail
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the answer: close its connection if that has more to come, which ends the daemon's work."""
+        await self._end()
+        self._transport.locate(error, self._call)
+
+    async def _start(self) -> None:
+        """Send the request and wait for the head of the answer; raise what its status says."""
+        transport, call = self._transport, self._call
+        version = transport.version or await transport.negotiated()
+        for parameter in call.parameters:
+            require(call.verb, parameter, version)
+        session = await transport.session(shared=self._shared)
+        url = transport.url(f"/v{version}{call.path}", call.query)
+        transport.live.add(self)
+        body: aiohttp.Payload | None = self._body
+        if call.document is not None:
+            body = aiohttp.BytesPayload(call.document, content_type="application/json")
+        failure: Exception | None = None
+        try:
+            self._response = response = await session.request(
+                call.method,
+                url,
+                data=body,
+                headers=call.headers,
+                allow_redirects=False,
+                middlewares=transport.middlewares(shared=self._shared),
+            )
+        except Exception as error:  # noqa: BLE001 - translated, or raised as it is
+            failure = self._failure(error, answered=False)
+        else:
+            # Nothing is asked that 1xx or 3xx would answer: no upgrade, no condition, and no redirect is followed.
+            if not 200 <= response.status < 300:
+                failure = transport.refusal(call, response, await self._error_body(response))
+            elif isinstance(response, StreamedResponse):
+                response.expect(call.buffer, archive=call.buffer == ARCHIVE_BUFFER)
+        if failure is not None:
+            raise failure
+
+    async def _end(self) -> None:
+        try:
+            self._transport.live.discard(self)
+            if self._response is not None and self._response.connection is not None:
+                self._response.close()
+            if self._body is not None:
+                await self._body.abandon()  # lets go of the source
+        finally:
+            if self._slots is not None:
+                self._slots.release()
+
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        """Yield the body as it comes, in pieces of any size; raise if it ends before its end."""
+        if self._response is None:
+            raise RuntimeError("an answer is read in its context")
+        while True:
+            try:
+                data = await read_some(self._response, self._transport.idle_timeout)
+            except Exception as error:  # noqa: BLE001 - translated, or raised as it is
+                failure = self._failure(error, answered=True)
+                break
+            if not data:
+                return
+            yield data
+        raise failure
+
+    async def read(self, limit: int) -> bytes:
+        """Return the whole body; raise if it ends before its end, or passes the limit."""
+        if self._response is None:
+            raise RuntimeError("an answer is read in its context")
+        pieces: list[bytes] = []
+        size = 0
+        try:
+            while data := await read_some(self._response, self._transport.idle_timeout):
+                pieces.append(data)
+                size += len(data)
+                if size > limit:
+                    break
+        except Exception as error:  # noqa: BLE001 - translated, or raised as it is
+            failure = self._failure(error, answered=True)
+        else:
+            if size <= limit:
+                return b"".join(pieces)  # one piece is returned as it is
+            failure = FrameDecodeError(f"the answer is longer than {limit >> 20} MiB")
+        raise failure
+
+    def header(self, name: str) -> str | None:
+        """Return a header of the answer."""
+        return None if self._response is None else self._response.headers.get(name)
+
+    def interrupt(self) -> None:
+        """Wake whoever waits for more of this answer."""
+        if self._response is not None:
+            self._response.close()
+
+    def _failure(self, error: Exception, *, answered: bool) -> Exception:
+        """Make the exception, to be raised outside of the handler: there, `error` would become its context."""
+        if self._body is not None and self._body.failure is not None:
+            return self._body.failure
+        return self._transport.failure(error, answered=answered)
+
+    async def _error_body(self, response: aiohttp.ClientResponse) -> bytes:
+        body = bytearray()
+        # A cut in the middle of an error message leaves what there is of it, and so does an end that never comes.
+        with contextlib.suppress(aiohttp.ClientError, OSError):
+            async with asyncio.timeout(MAX_ERROR_SECONDS):
+                while len(body) < MAX_ERROR_BODY and (data := await read_some(response, self._transport.idle_timeout)):
+                    body += data
+        return bytes(body[:MAX_ERROR_BODY])
+
+
+class Transport:
+    """Requests to one Engine: sessions opened at the first of them, one negotiated version, live answers.
+
+    `max_connections` bounds live streams alone: a control call never queues behind them.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint | None,
+        *,
+        api_version: APIVersion | None,
+        max_connections: int | None,
+        idle_timeout: float | None,
+        connect_timeout: float | None,
+    ) -> None:
+        self._link = Link(endpoint, connect_timeout=connect_timeout)
+        self._pinned = api_version
+        self.version = api_version  # what is spoken; None until it is negotiated
+        self._negotiation: asyncio.Task[APIVersion] | None = None
+        self._slots = asyncio.Semaphore(max_connections) if max_connections is not None else None
+        self.idle_timeout = idle_timeout
+        self._timeout = aiohttp.ClientTimeout(
+            total=None, connect=connect_timeout, sock_connect=connect_timeout, sock_read=idle_timeout
+        )
+        self._sessions: dict[bool, aiohttp.ClientSession] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.live: set[Live] = set()  # the answers that are under way
+        self._closing = asyncio.Event()
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where requests go; chosen at the first need."""
+        return self._link.endpoint
+
+    @property
+    def closed(self) -> bool:
+        """Whether the service was closed."""
+        return self._closing.is_set()
+
+    async def aclose(self) -> None:
+        """End what is under way and close every connection. Again is harmless."""
+        self._closing.set()
+        for live in tuple(self.live):
+            live.interrupt()
+        # In a task, because a cancellation in the middle of it would leave the rest open, and nobody to close it.
+        await outlast(asyncio.create_task(self._close(), name="close the connections to the Engine"))
+
+    async def _close(self) -> None:
+        sessions, self._sessions = list(self._sessions.values()), {}
+        for session in sessions:
+            await session.close()
+        if self._negotiation is not None:
+            self._negotiation.cancel()
+            await asyncio.wait([self._negotiation])
+        await self._link.aclose()
+
+    async def fetch(self, call: Call, decoder: msgspec.json.Decoder[T]) -> T:
+        """Send a request whose answer is one JSON document, and decode it."""
+        return self.decode(call, await self.fetch_bytes(call), decoder)
+
+    def decode(self, call: Call, body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+        """Decode the answer to a call; raise `FrameDecodeError` if it is not what it should be."""
+        try:
+            return decoder.decode(body)
+        except failures.UNDECODABLE as error:
+            failure = FrameDecodeError(f"the daemon's answer is not what it should be: {error}")
+            self.locate(failure, call)
+            raise failure from error
+
+    async def fetch_bytes(self, call: Call) -> bytes:
+        """Send a request and return the whole body of its answer."""
+        async with Live(self, call, shared=call.method in ("GET", "HEAD")) as live:
+            body = await live.read(MAX_ANSWER)
+            # Braces in texts count as well: there are few.
+            if len(body) > MAX_OBJECTS and body.count(b"{") + body.count(b"[") > MAX_OBJECTS:
+                raise FrameDecodeError(f"the answer has more than {MAX_OBJECTS} objects and arrays")
+            return body
+
+    def open(self, call: Call, upload: ArchiveUpload | None = None, *, slot: bool = True) -> Live:
+        """Return the live answer to a request: entering its context sends it, leaving it in any way ends both.
+
+        Without a `slot` it does not count as one of `max_connections`: an answer that has no end would keep it.
+        """
+        return Live(self, call, upload, slots=self._slots if slot else None)
+
+    async def ping(self) -> Ping:
+        """Ask the daemon, outside of any version, what it is."""
+        for method in ("HEAD", "GET"):  # what stands between may refuse HEAD
+            try:
+                session = await self.session(shared=True)
+                async with session.request(method, self.url("/_ping"), allow_redirects=False) as response:
+                    headers = response.headers
+            except DockerError:
+                raise
+            except Exception as error:  # noqa: BLE001 - translated, or raised as it is
+                raise self.failure(error, answered=False)  # noqa: B904 - it has its cause
+            # A daemon in trouble answers with status 500, and with these headers all the same.
+            if version := headers.get("Api-Version"):
+                return Ping(
+                    api_version=failures.whole_text(version),
+                    os_type=failures.whole_text(headers.get("Ostype", "")),
+                    experimental=headers.get("Docker-Experimental", "").lower() == "true",
+                    builder_version=failures.whole_text(headers.get("Builder-Version", "")),
+                    swarm=failures.whole_text(headers.get("Swarm", "")),
+                    server=failures.whole_text(headers.get("Server", "")),
+                )
+        raise DaemonUnreachableError(
+            f"what answers there is no Docker Engine: status {response.status} and no Api-Version header"
+            + failures.tls_hint(self.endpoint)
+        )
+
+    def refusal(self, call: Call, response: aiohttp.ClientResponse, body: bytes) -> DockerError:
+        """Make the exception for an answer with an error status."""
+        status, message = failures.read_error(response.status, response.reason, body)
+        if error := failures.version_refused(message):
+            self.version = self._pinned  # another daemon than the one that was asked: ask again next time
+            return error
+        return self.api_error(call, message, status)
+
+    def api_error(self, call: Call, message: str, status: int | None) -> APIError:
+        """Make the exception for what the daemon said about a call, by status or in its stream."""
+        return api_error_class(status, message)(
+            message,
+            status=status,
+            method=call.method,
+            path=call.path,
+            operation=call.operation,
+            endpoint=str(self.endpoint),
+        )
+
+    def failure(self, error: Exception, *, answered: bool) -> DockerError:
+        """Make the exception for what aiohttp or the operating system raised; a bug of ours stays as it is."""
+        if self.closed:
+            ours: DockerError | None = StreamInterruptedError("the service was closed in the middle of it")
+        else:
+            ours = failures.translate(
+                error,
+                self.endpoint,
+                answered=answered,
+                idle=self.idle_timeout,
+                connect=self._timeout.connect,
+                remark=self._link.remark,
+            )
+        if ours is None:
+            raise error
+        # The repr of aiohttp's ClientResponseError has the request's headers, credentials and all, and so have the
+        # variables of aiohttp's frames.
+        cause = error.__cause__ if isinstance(error, aiohttp.ClientResponseError) else error
+        ours.__cause__ = None if cause is None else without_frames(cause)
+        if isinstance(ours, DaemonUnreachableError):
+            self.version = self._pinned  # what comes up there next may be another daemon
+        return ours
+
+    async def negotiated(self) -> APIVersion:
+        """Return the version to speak; concurrent first calls share one ping, and its failure."""
+        if self.version is not None:
+            return self.version
+        if self._negotiation is None or self._negotiation.done():
+            self._must_be_usable()  # here and now
+            self._negotiation = asyncio.create_task(self._negotiate(), name="negotiate the Engine API version")
+            # All callers may have been cancelled when it fails: then nobody else looks at the exception.
+            self._negotiation.add_done_callback(retrieve)
+        await asyncio.wait([negotiation := self._negotiation])  # no shield: Python 3.14's logs what fails later
+        try:
+            return negotiation.result()
+        except DockerError as error:
+            # Each caller gets its own, to be located and raised without the others' tracebacks.
+            raise copy.copy(error) from error.__cause__
+
+    def renegotiate(self) -> None:
+        """Ask the daemon anew before the next request: after a break, another one may have come up there."""
+        self.version = self._pinned
+
+    async def pause(self, seconds: float) -> None:
+        """Wait; raise `StreamInterruptedError` if the service is closed in the meantime."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._closing.wait()
+        self._must_be_open()
+
+    def _must_be_open(self) -> None:
+        """Raise what a call under way meets when the service is closed."""
+        if self.closed:
+            raise StreamInterruptedError("the service was closed in the middle of it")
+
+    async def _negotiate(self) -> APIVersion:
+        try:
+            answer = (await self.ping()).api_version
+        except asyncio.CancelledError:
+            if self.closed:  # nobody cancelled the callers: what they see is an interruption
+                raise StreamInterruptedError("the service was closed in the middle of it") from None
+            raise
+        try:
+            daemon = APIVersion.parse(answer)
+        except ConfigError as error:
+            message = f"what answers there has no usable Api-Version: {answer[:40]!r}"
+            raise DaemonUnreachableError(message) from error
+        self.version = negotiated(daemon)
+        return self.version
+
+    def _must_be_usable(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self.closed:
+            raise ServiceClosedError("this service is closed")
+        if self._loop is None:
+            self._loop = loop
+        elif self._loop is not loop:
+            raise ServiceClosedError("this service was opened in another event loop; make one for each loop")
+
+    async def session(self, *, shared: bool) -> aiohttp.ClientSession:
+        """Return the session that keeps its connections for the next request (`shared`), or the one that does not."""
+        self._must_be_usable()
+        if (session := self._sessions.get(shared)) is not None and not self._link.may_break:
+            return session
+        try:
+            await self._link.open()
+        except DaemonUnreachableError:
+            self._must_be_open()
+            raise
+        self._must_be_open()
+        if shared not in self._sessions:
+            keep_blocks(USUAL_BLOCK)
+            self._sessions[shared] = aiohttp.ClientSession(
+                connector=self._link.connector(shared=shared),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=self._timeout,
+                headers={
+                    **(self._link.headers or {}),
+                    "User-Agent": f"aiodocker-images/{__version__}",
+                    "Accept-Encoding": "identity",
+                },
+                auto_decompress=False,
+                middlewares=self._link.middlewares(shared=True),
+                response_class=GuardedResponse if shared else StreamedResponse,
+            )
+        return self._sessions[shared]
+
+    def middlewares(self, *, shared: bool) -> tuple[aiohttp.ClientMiddlewareType, ...]:
+        """Return what is done beside sending one request."""
+        return self._link.middlewares(shared=shared)
+
+    def url(self, path: str, query: Query = ()) -> URL:
+        """Return the URL of a path of the API."""
+        # The path is quoted and consists of validated names; encoded=True keeps yarl from quoting it again.
+        url = URL(self._link.base + path, encoded=True)
+        return url.with_query(query) if query else url
+
+    def locate(self, error: BaseException | None, call: Call) -> None:
+        """Say in one of our errors which operation it met, and at which endpoint, unless it says so already."""
+        failures.locate(error, call.operation, lambda: self.endpoint)
+
+    def located(self, call: Call) -> failures.Located:
+        """Do so with what is raised in this context."""
+        return failures.Located(call.operation, lambda: self.endpoint)

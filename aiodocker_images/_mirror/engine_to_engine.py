@@ -1,0 +1,158 @@
+"""`transfer`: images from one Engine straight into another."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+from aiodocker_images._aio.threads import outlast
+from aiodocker_images.errors import ConfigError, DockerError, NotFoundError
+from aiodocker_images.reference import Reference, name_or_id
+from aiodocker_images.service import ImageService
+
+from .jobs import MirrorFailure
+from .options import DEFAULT_CONCURRENCY
+
+__all__ = ["OnTransferBytes", "TransferOutcome", "transfer"]
+
+OnTransferBytes = Callable[[str, int, int | None], object]
+
+
+class TransferOutcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What came of one image.
+
+    `status`: "transferred"; "skipped", the target has this image under this name; "failed". `loaded` are the names,
+    or ids of images without one, that the target told; `size` the bytes that went, `elapsed` the seconds it took.
+    """
+
+    reference: str
+    status: Literal["transferred", "skipped", "failed"]
+    loaded: tuple[str, ...] = ()
+    size: int = 0
+    elapsed: float = 0.0
+    error: MirrorFailure | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the target has the image now."""
+        return self.status != "failed"
+
+    def __str__(self) -> str:
+        return f"{self.status}: {self.reference}" + (f": {self.error}" if self.error is not None else "")
+
+
+def transfer(
+    source: ImageService,
+    target: ImageService,
+    *references: str | Reference,
+    concurrency: int = DEFAULT_CONCURRENCY,
+    on_bytes: OnTransferBytes | None = None,
+) -> AsyncGenerator[TransferOutcome, None]:
+    """Save images from one Engine into another, `concurrency` at once, and yield what came of each as it ends.
+
+    The archive goes through this process in small pieces, as fast as the slower of both takes it, and to no disk. A
+    name stays; an image named by its id has none over there. An image that the target has under that name, with the
+    same id, is skipped. One image's failure is its own outcome. Leaving the generator ends what is under way; an
+    archive that was cut gives the target no image.
+
+    `on_bytes` is called with the name as its outcome will have it, how many bytes of it went so far, and about how many
+    there will be, by what the source says of the image's size; None if it says nothing.
+
+    Raises at the call `InvalidReferenceError`, and `ConfigError` for a concurrency that makes no sense.
+    """
+    if concurrency < 1:
+        raise ConfigError(f"concurrency must be 1 or more, not {concurrency}")
+    names = tuple(dict.fromkeys(name_or_id(reference) for reference in references))
+    return _outcomes(source, target, names, concurrency, on_bytes)
+
+
+async def _outcomes(
+    source: ImageService,
+    target: ImageService,
+    names: tuple[str, ...],
+    concurrency: int,
+    on_bytes: OnTransferBytes | None,
+) -> AsyncGenerator[TransferOutcome, None]:
+    slots = asyncio.Semaphore(concurrency)
+
+    async def one(name: str) -> TransferOutcome:
+        async with slots:
+            return await _transfer(source, target, name, on_bytes)
+
+    tasks = [asyncio.create_task(one(name), name=f"transfer {name}") for name in names]
+    waiting = set(tasks)
+    try:
+        while waiting:
+            ended, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for task in ended:
+                yield task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await outlast(asyncio.gather(*tasks, return_exceptions=True))
+
+
+async def _transfer(
+    source: ImageService, target: ImageService, name: str, on_bytes: OnTransferBytes | None
+) -> TransferOutcome:
+    loop = asyncio.get_running_loop()
+    started, size = loop.time(), 0
+    expected: int | None = None
+
+    async def archive() -> AsyncGenerator[bytes, None]:
+        nonlocal size
+        async with contextlib.aclosing(source.save_stream(name)) as chunks:
+            async for chunk in chunks:
+                size += len(chunk)
+                if on_bytes is not None:
+                    on_bytes(name, size, expected)
+                yield chunk
+
+    try:
+        here = await _content(source, name)
+        if here.is_same_as(await _content_there(target, name)):
+            return TransferOutcome(reference=name, status="skipped", elapsed=loop.time() - started)
+        expected = here.size
+        if on_bytes is not None:
+            on_bytes(name, 0, expected)
+        loaded = await target.load(archive())
+    except DockerError as error:
+        failure = MirrorFailure.of(error)
+        return TransferOutcome(reference=name, status="failed", size=size, elapsed=loop.time() - started, error=failure)
+    told = (*loaded.references, *loaded.ids)
+    return TransferOutcome(reference=name, status="transferred", loaded=told, size=size, elapsed=loop.time() - started)
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """An image's id, which of its platforms are there, where a store may have some only, and its archive's size."""
+
+    id: str
+    manifests: frozenset[str]
+    size: int | None
+
+    def is_same_as(self, other: _Content | None) -> bool:
+        return other is not None and (self.id, self.manifests) == (other.id, other.manifests)
+
+
+async def _content(service: ImageService, name: str) -> _Content:
+    image = await service.inspect(name)
+    size: int | None = image.size
+    if image.descriptor is not None:
+        # A containerd store: its archive has what is packed, and its size is that and what is unpacked.
+        image = await service.inspect(name, manifests=True)
+        size = sum((each.size and each.size.content) or 0 for each in image.manifests if each.available)
+    available = frozenset(manifest.id for manifest in image.manifests if manifest.available)
+    return _Content(image.id, available, size or None)
+
+
+async def _content_there(target: ImageService, name: str) -> _Content | None:
+    try:
+        return await _content(target, name)
+    except NotFoundError:
+        return None

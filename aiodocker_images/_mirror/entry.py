@@ -1,0 +1,112 @@
+"""`mirror`: many images from registry to registry through one Engine, each outcome as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from aiodocker_images._aio.threads import outlast
+from aiodocker_images.errors import ConfigError
+from aiodocker_images.models import Platform
+from aiodocker_images.service import ImageService
+
+from .jobs import MirrorJob, MirrorOutcome, Retry
+from .journal import Journal
+from .options import DEFAULT_CONCURRENCY, ONCE, OnMirrorFrame, Options, checked_jobs, checked_platforms
+from .runner import Run
+
+__all__ = ["mirror", "outcomes", "require_tenacity"]
+
+
+def mirror(
+    images: ImageService,
+    jobs: Iterable[MirrorJob],
+    *,
+    concurrency: int = DEFAULT_CONCURRENCY,
+    per_registry: int | Mapping[str, int] | None = None,
+    retry: Retry | None = Retry(),  # noqa: B008 - frozen
+    platforms: Iterable[str | Platform] | Literal["all"] = (),
+    dry_run: bool = False,
+    journal: str | os.PathLike[str] | None = None,
+    keep: bool = False,
+    require_digest: bool = False,
+    on_frame: OnMirrorFrame | None = None,
+) -> AsyncGenerator[MirrorOutcome, None]:
+    """Mirror images from their registries to others, and yield the outcome of each job as it ends.
+
+    Before anything is pulled the registries are asked for both digests: what is there already is skipped. Jobs with
+    the same source share one pull. `concurrency` bounds pulls and pushes at once, `per_registry` those with one
+    registry, or with each that it names; nothing else waits for them. `retry` says how often a step is tried that
+    failed on a rate limit, a server's error or a cut connection (None: once); a rate limit pauses its whole registry.
+    One job's failure is its own outcome and harms no other; a full disk stops them all, with what to do in the error.
+
+    `platforms` are those of a multi-platform image that go, "all" for all: several only through a containerd image
+    store, through others the first of them; by default the Engine's own. A job's own platform beats it. With
+    `require_digest` a target whose digest is not the source's is a failure. `dry_run` asks and tells, and writes
+    nothing.
+
+    Names and images that were on the Engine before are there after, and others are not, unless `keep`. `journal` is
+    a file in which the run notes what it does: after a kill, the same call does only what is left, and gives back
+    what the killed run had borrowed. It is one run's at a time.
+
+    Leaving the generator in any way ends all that is under way, and waits for it. `on_frame` is called with the job
+    (of a shared pull, the first), "pull" or "push", and each progress frame.
+
+    Raises at the call `ConfigError` for options that make no sense, two jobs that write the same target and a
+    missing `tenacity` (the extra `mirror`); then `ConfigError` for a file that is no journal of this format, in use
+    or cannot be written, and any `DockerError` if the Engine cannot be asked at all or does not take back what was
+    borrowed.
+    """
+    require_tenacity()
+    options = Options(
+        concurrency=concurrency,
+        per_registry=per_registry,
+        retry=retry or ONCE,
+        platforms=checked_platforms(platforms),
+        dry_run=dry_run,
+        keep=keep,
+        require_digest=require_digest,
+    )
+    return outcomes(images, checked_jobs(jobs), options, None if journal is None else Path(journal), on_frame)
+
+
+def require_tenacity() -> None:
+    """Raise `ConfigError` if what the extra `mirror` brings is not there."""
+    if importlib.util.find_spec("tenacity") is None:
+        raise ConfigError("mirroring needs tenacity: pip install 'aiodocker-images[mirror]'")
+
+
+async def outcomes(
+    images: ImageService,
+    jobs: Sequence[MirrorJob],
+    options: Options,
+    path: Path | None = None,
+    on_frame: OnMirrorFrame | None = None,
+) -> AsyncGenerator[MirrorOutcome, None]:
+    """Run checked jobs in a task of their own, which ends whenever this generator does."""
+    queue: asyncio.Queue[MirrorOutcome | None] = asyncio.Queue()
+
+    async def work() -> None:
+        try:
+            if options.dry_run:
+                await Run(images, jobs, options, await Journal.read(path), emit=queue.put_nowait).plan()
+            else:
+                async with Journal(path) as journal:
+                    run = Run(images, jobs, options, journal, emit=queue.put_nowait, on_frame=on_frame)
+                    await run.run()
+        finally:
+            queue.put_nowait(None)
+
+    runner = asyncio.create_task(work(), name="mirror")
+    try:
+        while (outcome := await queue.get()) is not None:
+            yield outcome
+        await runner
+    finally:
+        runner.cancel()
+        # Ended by now, or on its way to give back what it borrowed; what it raised then, it raised above.
+        await outlast(asyncio.gather(runner, return_exceptions=True))

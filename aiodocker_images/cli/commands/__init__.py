@@ -1,0 +1,1 @@
+"""The commands of `aiodocker-images`, one file for each group."""

@@ -1,0 +1,1 @@
+"""Tests that inject faults: cuts, hostile answers, cancellations, full disks."""

@@ -1,0 +1,150 @@
+"""Configuration files are read whatever lies there: what they say, or a `ConfigError` that names them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pwd
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aiodocker_images._dockercli.config import MAX_CONFIG, JSONConfig, config_directory, home_directory, read_config
+from aiodocker_images.errors import ConfigError
+
+
+def _oversized(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(1 << 30)  # 1 GiB, and none of it on the disk
+
+
+def _unreadable(path: Path) -> None:
+    # root may read everything, but nobody a symbolic link to itself.
+    path.symlink_to(path)
+
+
+DEEP = 600_000
+"""Levels that no Python follows: from 3.14 on, as many as the stack has room for, 200,000 at times."""
+
+HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a directory": (Path.mkdir, "is no regular file"),
+    "a FIFO": (os.mkfifo, "is no regular file"),
+    "a device": (lambda path: path.symlink_to("/dev/zero"), "is no regular file"),
+    "1 GiB": (_oversized, "is longer than 4 MiB"),
+    "a link to itself": (_unreadable, "cannot be read: Too many levels of symbolic links"),
+    "bad UTF-8": (lambda path: path.write_bytes(b'{"\xff": 1}'), "makes no sense: it is not UTF-8"),
+    "deep arrays": (lambda path: path.write_text('{"x": ' + "[" * DEEP + "]" * DEEP + "}"), "makes no sense"),
+    "deep objects": (lambda path: path.write_text('{"x":' * DEEP + "1" + "}" * DEEP), "makes no sense"),
+    "half of it": (lambda path: path.write_text('{"auths": {'), "makes no sense: Input data was truncated"),
+    "two documents": (lambda path: path.write_text("{}{}"), "makes no sense"),
+    "no object": (lambda path: path.write_text("[1]"), "makes no sense: Expected `object`, got `array`"),
+    "NULs": (lambda path: path.write_bytes(b"\0" * 100), "makes no sense"),
+}
+
+
+@pytest.mark.parametrize(("make", "reason"), HOSTILE.values(), ids=HOSTILE)
+def test_what_is_no_configuration_is_an_error_that_names_the_file(
+    tmp_path: Path, make: Callable[[Path], object], reason: str
+) -> None:
+    path = tmp_path / "config.json"
+    make(path)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(ConfigError) as caught:
+        read_config(path)
+    assert str(caught.value).startswith(f"{path} {reason}")
+    assert len(str(caught.value)) < 400 + len(str(path))
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM], ids=["EACCES", "EPERM"])
+def test_a_file_of_another_user_is_an_error_unless_it_is_read_only_if_permitted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
+) -> None:
+    """A service often has the HOME of another user."""
+
+    def forbid(path: Path, _: int) -> int:
+        raise OSError(number, os.strerror(number), str(path))
+
+    path = tmp_path / "config.json"
+    monkeypatch.setattr(os, "open", forbid)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_config(path)
+    assert caplog.messages == []
+    assert read_config(path, if_permitted=True) is None
+    assert caplog.messages == [f"{path} cannot be read, and is left out: {os.strerror(number)}"]
+
+
+def test_a_path_that_is_none_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="is no path"):
+        read_config(Path("/tmp/a\0b"))
+
+
+def test_no_file_is_no_configuration(tmp_path: Path) -> None:
+    assert read_config(tmp_path / "config.json") is None
+    (tmp_path / "file").touch()
+    assert read_config(tmp_path / "file" / "config.json") is None
+
+
+@pytest.mark.parametrize("content", ["", " \n", "{}", '{"auths": null}'], ids=ascii)
+def test_an_empty_file_is_an_empty_configuration(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(content)
+    config = read_config(path)
+    assert config is not None
+    assert config.member("auths", dict) is None
+    assert config.where == str(path)
+
+
+def test_a_file_as_large_as_it_may_be_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    text = '{"currentContext": "prod"}'
+    path.write_text(text + " " * (MAX_CONFIG - len(text)))
+    config = read_config(path)
+    assert config is not None
+    assert config.member("currentContext", str) == "prod"
+
+
+def test_a_broken_member_harms_only_whoever_needs_it() -> None:
+    config = JSONConfig.parse('{"currentContext": "prod", "auths": {"a": 1}, "credsStore": ["s3cret"]}', "config.json")
+    assert config.member("currentContext", str) == "prod"
+    with pytest.raises(ConfigError, match=r"^'credsStore' in config\.json makes no sense: Expected `str \| null`"):
+        config.member("credsStore", str)
+
+
+def test_nothing_of_the_content_is_quoted() -> None:
+    """It may be a password; a decoder's own exception, which holds the text, is not behind it either."""
+    for text in (b'{"auths": {"r": "s3cret\xff"}}', b'{"auths": s3cret}', b'"s3cret"'):
+        with pytest.raises(ConfigError) as caught:
+            JSONConfig.parse(text, "config.json").member("auths", dict[str, int])
+        assert "s3cret" not in "".join(traceback.format_exception(caught.value))
+        assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+
+
+@given(st.binary() | st.text() | st.recursive(st.none(), st.lists).map(str))
+def test_anything_is_a_configuration_or_a_config_error(data: bytes | str) -> None:
+    try:
+        config = JSONConfig.parse(data, "here")
+        config.member("auths", dict[str, int])
+    except ConfigError:
+        pass
+
+
+def test_the_directory_is_the_one_of_the_docker_cli() -> None:
+    assert config_directory({"DOCKER_CONFIG": "/etc/x", "HOME": "/home/me"}) == Path("/etc/x")
+    assert config_directory({"DOCKER_CONFIG": "", "HOME": "/home/me"}) == Path("/home/me/.docker")
+    assert config_directory({"DOCKER_CONFIG": "relative"}) == Path("relative")
+
+
+def test_without_home_it_is_that_of_the_user_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert home_directory({}) == Path(pwd.getpwuid(os.getuid()).pw_dir)
+
+    def unknown(_: int) -> pwd.struct_passwd:
+        raise KeyError
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    assert home_directory({}) is None
+    assert config_directory({}) is None
