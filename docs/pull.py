@@ -29,7 +29,8 @@ import engines
 from aiodocker_images import ImageService, OnFrame, ProgressFrame
 from aiodocker_images.cli.board import Board
 from aiodocker_images.cli.commands.transfers import SHORT_DIGEST
-from aiodocker_images.cli.jobs import Job, QuietReport, Result, run_jobs
+from aiodocker_images.cli.jobs import Job, Result, run_jobs
+from aiodocker_images.cli.reports import QuietReport
 from aiodocker_images.cli.terminal import PROGRAM
 
 PICTURE = Path(__file__).with_suffix(".svg")

@@ -84,7 +84,7 @@ class _Reader(asyncio.BaseProtocol):
             self._resume()
 
     async def read(self, idle_timeout: float | None) -> bytes:
-        """Return some more of the body; nothing at its end. Raises what `_failures` translates."""
+        """Return some more of the body; nothing at its end. Raises what `_http.failures` translates."""
         framing = self._framing
         if framing is None:
             raise RuntimeError("begin() comes first")

@@ -12,8 +12,9 @@ import msgspec
 import typer
 
 from aiodocker_images import APIError, BuildResult, ImageService, ProgressFrame, Ulimit
-from aiodocker_images.cli.jobs import Job, PlainReport, frame_document
+from aiodocker_images.cli.jobs import Job
 from aiodocker_images.cli.options import JSONFrames, OnePlatform, Quiet
+from aiodocker_images.cli.reports import PlainReport, frame_document
 from aiodocker_images.cli.session import session_of, usage
 from aiodocker_images.cli.stdin_context import read_context
 from aiodocker_images.cli.terminal import archive_input, clean, coloured, note, say, visible

@@ -26,8 +26,9 @@ from aiodocker_images import (
 )
 from aiodocker_images import transfer as transfer_images
 from aiodocker_images.cli import exits
-from aiodocker_images.cli.jobs import Job, Report, Result, report_for
+from aiodocker_images.cli.jobs import Job, Report, Result
 from aiodocker_images.cli.options import DEFAULT_CONCURRENCY, Concurrency, Images, Platforms, Quiet, each_of
+from aiodocker_images.cli.reports import report_for
 from aiodocker_images.cli.session import session_of
 from aiodocker_images.cli.terminal import PROGRAM, clean, note, say
 from aiodocker_images.cli.units import size

@@ -8,7 +8,7 @@ from typing import Annotated, BinaryIO
 import typer
 
 from aiodocker_images import ArchiveError, DockerError, ImageService, ProgressFrame, Reference
-from aiodocker_images.cli.jobs import Job, Report, Result, report_for, run_jobs
+from aiodocker_images.cli.jobs import Job, Report, Result, run_jobs
 from aiodocker_images.cli.options import (
     DEFAULT_CONCURRENCY,
     Concurrency,
@@ -19,6 +19,7 @@ from aiodocker_images.cli.options import (
     Quiet,
     each_of,
 )
+from aiodocker_images.cli.reports import report_for
 from aiodocker_images.cli.session import session_of
 from aiodocker_images.cli.terminal import (
     NobodyReadsError,

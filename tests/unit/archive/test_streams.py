@@ -766,7 +766,7 @@ async def test_a_device_is_written_in_place() -> None:
 
 SAVE = """
 import asyncio, sys
-from aiodocker_images._archive import open_sink, open_source
+from aiodocker_images._archive.streams import open_sink, open_source
 
 async def main():
     async with open_sink(sys.argv[1]) as sink:
@@ -781,7 +781,7 @@ asyncio.run(main())
 """
 LOAD = """
 import asyncio, sys
-from aiodocker_images._archive import open_source
+from aiodocker_images._archive.streams import open_source
 
 async def main():
     async with open_source("/dev/stdin") as upload:
