@@ -6,6 +6,9 @@
     with engines.Engine("podman") as engine, engines.Registry() as registry:
         print(engine.host, registry.address)
 
+    with engines.Registry(htpasswd=users, read_only=True) as guarded, engines.CraneRegistry() as other:
+        print(guarded.url, other.url)
+
     tls = engines.ServerTLS(cert=cert, key=key, ca=ca)
     with engines.Engine(tls=tls) as engine, engines.SSHServer(engine) as server:
         print(engine.tls_address, server.host, server.port)
@@ -16,18 +19,23 @@ What a daemon writes is in one state directory, on which its owner holds a lock.
 that waits for that, or else the `sweep` of the next start, ends what runs in it and removes it.
 """
 
-from .daemons import Engine, Registry, ServerTLS
+from .daemons import Engine, ServerTLS
 from .kinds import DEFAULT, ENGINES, EngineSpec, busybox, docker_cli, prepare
+from .registries import REGISTRIES, CraneRegistry, OCIRegistry, Registry, RegistryDaemon
 from .ssh import SSHServer, ssh_client, ssh_keygen
 from .state import EngineError
 
 __all__ = [
     "DEFAULT",
     "ENGINES",
+    "REGISTRIES",
+    "CraneRegistry",
     "Engine",
     "EngineError",
     "EngineSpec",
+    "OCIRegistry",
     "Registry",
+    "RegistryDaemon",
     "SSHServer",
     "ServerTLS",
     "busybox",

@@ -13,8 +13,9 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 
-from .daemons import Engine, Registry
+from .daemons import Engine
 from .kinds import DEFAULT, ENGINES, prepare, python
+from .registries import Registry
 from .state import EngineError
 
 USAGE = "python3 -m engines run NAME [--no-registry] -- COMMAND... | prepare NAME... | list | python VERSION"

@@ -1,4 +1,4 @@
-"""The daemons that serve images: private Engines of every kind, and private registries."""
+"""Private Engines of every kind."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .kinds import DEFAULT, ENGINES, EngineSpec, registry_program, root_directory
+from .kinds import DEFAULT, ENGINES, EngineSpec, root_directory
 from .namespaces import isolated, require_root
 from .process import Daemon
 from .state import EngineError
@@ -18,7 +18,7 @@ from .state import EngineError
 
 @dataclass(frozen=True, kw_only=True)
 class ServerTLS:
-    """What an Engine shows who connects to it, in PEM: bytes, or the path of a file, read at every start.
+    """The certificate that an Engine or a registry shows, in PEM: bytes, or the path of a file, read at every start.
 
     With `ca`, it wants from its clients a certificate that this authority signed; without, none.
     """
@@ -130,53 +130,3 @@ class Engine(Daemon):
         yield self.pid
         if self._listener_pid is not None and self._listener_pid != self.pid:  # Podman's other service
             yield self._listener_pid
-
-
-class Registry(Daemon):
-    """A private registry on 127.0.0.1, open to everybody, which lets images be deleted.
-
-    Attributes: `address`, host and port, empty before the first start; `storage`, the directory of its blobs.
-    With `htpasswd`, the text of such a file (bcrypt alone), it is open to those in it; with `token` ("realm",
-    "service", "issuer", "rootcertbundle") to those whom the server at "realm" gives tokens.
-    """
-
-    def __init__(self, *, htpasswd: str | None = None, token: Mapping[str, str] | None = None) -> None:
-        super().__init__("The registry")
-        self._htpasswd = htpasswd
-        self._token = token
-        self.address = ""
-        self.storage = self.state / "storage"
-
-    def _config(self) -> dict[str, object]:  # "tls" has its place here, in "http"
-        auth: dict[str, object] = {}
-        if self._htpasswd is not None:
-            auth["htpasswd"] = {"realm": "a private registry", "path": str(self.state / "htpasswd")}
-        if self._token is not None:
-            auth["token"] = dict(self._token)
-        return {
-            "version": 0.1,
-            "log": {"level": "info"},
-            "storage": {"filesystem": {"rootdirectory": str(self.storage)}, "delete": {"enabled": True}},
-            "http": {"addr": self.address},
-            **({"auth": auth} if auth else {}),
-        }
-
-    def _launch(self) -> None:
-        program, config = registry_program(), self.state / "config.yml"
-        if self._htpasswd is not None:
-            (self.state / "htpasswd").write_text(self._htpasswd)
-        fixed = self.address != ""
-        while True:
-            if not fixed:
-                with socket.create_server(("127.0.0.1", 0)) as free:
-                    self.address = f"127.0.0.1:{free.getsockname()[1]}"
-            config.write_text(json.dumps(self._config()))  # which is YAML too
-            try:
-                return self._serve([program, "serve", config], self._listens)
-            except EngineError:
-                if fixed or "address already in use" not in self.log.read_text():
-                    raise
-
-    def _listens(self) -> bool:
-        # Its own word for it: on a port that was snatched from it, another would answer.
-        return f"listening on {self.address}" in self.log.read_text()

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .golang import built
 from .packages import program, unpacked
 
 DEFAULT = "docker20"
@@ -18,6 +19,7 @@ INSTALL = "For the tests that need no Engine, type: make unit"
 DOCKER_PACKAGES = ("docker.io", "xz-utils", "usr-is-merged")
 # dash and coreutils: sh and what it calls, which every machine has and so none depends on.
 SSH_PACKAGES = ("openssh-server", "dash", "coreutils", "usr-is-merged")
+OCISERVER_LIBRARIES = ("golang-github-cue-labs-oci-dev", "golang-github-opencontainers-image-spec-dev")
 DOCKER_CONFIG: Mapping[str, object] = {
     "data-root": "/state/data",
     "hosts": ["unix:///state/docker.sock"],
@@ -114,8 +116,18 @@ def root_directory(spec: EngineSpec) -> Path:
 
 
 def registry_program() -> Path:
-    """Return the path of the registry."""
+    """Return the path of the registry of the distribution project."""
     return _tools() / "usr/bin/docker-registry"
+
+
+def crane_program() -> Path:
+    """Return the path of crane, of Debian forky: it needs the C library alone, and no new one."""
+    return unpacked("crane", ("crane",), INSTALL, suite="forky", whole=False) / "usr/bin/crane"
+
+
+def ociserver_program() -> Path:
+    """Return the path of the OCI registry, which is built of cue-labs' Go library: 48 MB and half a minute, once."""
+    return built(Path(__file__).with_name("ociserver.go"), OCISERVER_LIBRARIES, INSTALL)
 
 
 def busybox() -> Path:
@@ -148,6 +160,8 @@ def prepare(name: str) -> None:
     _tools()
     docker_cli()
     ssh_root()
+    crane_program()
+    ociserver_program()
 
 
 def _tools() -> Path:

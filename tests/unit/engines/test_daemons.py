@@ -17,7 +17,7 @@ from unittest.mock import Mock
 import pytest
 
 import engines
-from engines import packages, state
+from engines import golang, packages, state
 from engines.__main__ import main
 from tests.conftest import by_engine, engine_is
 from tests.support.probes import ask, listens, traces
@@ -151,25 +151,6 @@ def test_a_daemon_that_cannot_start_says_why() -> None:
     assert traces(broken.state) == []
 
 
-@pytest.mark.once
-def test_a_registry_keeps_its_address() -> None:
-    """A registry has the same address after a kill, and none listens there in between."""
-    with engines.Registry() as registry:
-        address = registry.address
-        registry.kill()
-        assert not listens(address)
-        registry.start()
-        assert (registry.address, listens(address)) == (address, True)
-
-
-@pytest.mark.once
-def test_a_registry_whose_port_is_snatched_takes_another(snatched: list[str]) -> None:
-    """A port that another process takes between the choice and the start is not the end."""
-    with engines.Registry() as registry:
-        assert len(snatched) == 1
-        assert registry.address not in snatched
-
-
 def test_auto_starts_nothing_where_the_environment_names_both() -> None:
     """With DOCKER_HOST and REGISTRY set, `run auto` only runs the command, whose environment says the same."""
     environment = {**os.environ, "ENGINE": "", "DOCKER_HOST": "unix:///there.sock", "REGISTRY": "there:5000"}
@@ -296,6 +277,50 @@ def test_a_machine_without_a_mirror_of_debian_is_told_so(sources: Path, monkeypa
     with pytest.raises(engines.EngineError, match="no mirror of Debian.*\ntype this"):
         packages.unpacked("box", ["box"], "type this", suite="forky", whole=False)
     assert not sources.exists()
+
+
+GO_APT_GET = """#!/bin/sh
+case "$*" in
+*indextargets*) printf '%s' "$TARGETS" ;;
+*--simulate*) echo "Inst golang-go (2:1.27~1 Debian:testing [amd64])" ;;
+*download*) >golang.deb ;;
+esac
+"""
+# The compiler that it unpacks notes its runs, and a program is its source.
+GO_DPKG_DEB = """#!/bin/sh
+mkdir -p "$3/usr/lib/go/bin"
+cat >"$3/usr/lib/go/bin/go" <<END
+#!/bin/sh
+echo x >>"$UPDATES"
+if grep broken "\\$5" >&2; then exit 1; fi
+cp "\\$5" "\\$4"
+END
+chmod +x "$3/usr/lib/go/bin/go"
+"""
+
+
+def test_a_program_in_go_is_built_once_for_each_version_of_its_source(
+    updates: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its compiler is gone afterwards, and what the compiler complains of is said."""
+    for name, script in (("apt-get", GO_APT_GET), ("dpkg-deb", GO_DPKG_DEB)):
+        (tmp_path / name).write_text(script)
+    codename = platform.freedesktop_os_release()["VERSION_CODENAME"]
+    monkeypatch.setenv("TARGETS", f"http://a/debian/ {codename} main\n")
+    source, programs = tmp_path / "server.go", set[Path]()
+    for text in ("one", "one", "two"):
+        source.write_text(text)
+        program = golang.built(source, ["golang-some-library-dev"], "")
+        assert program.read_text() == text
+        programs.add(program)
+    assert len(programs) == len(updates.read_text().split()) == 2
+    assert {path.name for path in program.parent.iterdir()} == {
+        *(path.name for path in programs),
+        *("lock", "lists", "build-lock"),
+    }
+    source.write_text("broken")
+    with pytest.raises(engines.EngineError, match=r"Cannot build server\.go: broken"):
+        golang.built(source, [], "")
 
 
 def test_an_unknown_engine_is_named_with_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:
