@@ -132,7 +132,8 @@ def ociserver_program() -> Path:
 
 def busybox() -> Path:
     """Return the path of a static busybox: one file that makes a root file system."""
-    return _tools() / "bin/busybox"
+    path = _tools() / "usr/bin/busybox"  # where it is from Debian 13 on
+    return path if path.exists() else _tools() / "bin/busybox"
 
 
 def docker_cli() -> Path:
