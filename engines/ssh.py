@@ -30,7 +30,10 @@ _SSHD = """
 mkdir -m 755 /run/sshd
 ln -s /run /var/run
 for path; do mkdir -p "${path%/*}"; ln -s /run/engine/docker.sock "$path"; done
-exec /usr/sbin/sshd -D -e -f /etc/ssh/sshd_config
+sshd="/usr/sbin/sshd -f /etc/ssh/sshd_config"
+# From OpenSSH 9.8 on, a log-in that is refused closes the port for a while to the address that it came from.
+! $sshd -t -o PerSourcePenalties=no 2>/dev/null || sshd="$sshd -o PerSourcePenalties=no"
+exec $sshd -D -e
 """
 
 
