@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, Optional, T
 
 import msgspec
 
-__all__ = ["EPOCH", "Model", "Nullable", "Timestamp", "UnixTime", "is_unknown"]
+__all__ = ["EPOCH", "UNDECODABLE", "Model", "Nullable", "Timestamp", "UnixTime", "is_unknown"]
 
 T = TypeVar("T")
+
+UNDECODABLE: Final = (msgspec.DecodeError, ValueError, RecursionError)
+"""What decoding a document raises. ValueError: it is no UTF-8; and msgspec 0.22 says so of a time in the first second
+of the year 10000."""
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _YEAR_10000: Final = 253_402_300_800  # in seconds since the epoch

@@ -42,8 +42,8 @@ _FIRST_VERSIONS: Final[dict[tuple[str, str], APIVersion]] = {
     ("disk_usage", "type"): APIVersion(1, 42),
     ("list", "shared_size"): APIVersion(1, 42),
     # The BuildKit of Docker 20.10 ignores these two; the classic builder knows them.
-    ("build", "shm_size with BuildKit"): APIVersion(1, 42),
-    ("build", "ulimits with BuildKit"): APIVersion(1, 42),
+    ("build", "buildkit_shm_size"): APIVersion(1, 42),
+    ("build", "buildkit_ulimits"): APIVersion(1, 42),
     ("push", "platform"): APIVersion(1, 46),
     ("list", "manifests"): APIVersion(1, 47),
     ("inspect", "manifests"): APIVersion(1, 48),
@@ -52,8 +52,8 @@ _FIRST_VERSIONS: Final[dict[tuple[str, str], APIVersion]] = {
     ("inspect", "platform"): APIVersion(1, 49),
     ("remove", "platforms"): APIVersion(1, 50),
     # One platform is understood since 1.48; a second one was refused until 1.52.
-    ("load", "several platforms"): APIVersion(1, 52),
-    ("save", "several platforms"): APIVersion(1, 52),
+    ("load", "several_platforms"): APIVersion(1, 52),
+    ("save", "several_platforms"): APIVersion(1, 52),
     ("history", "platform"): APIVersion(1, 48),
     # Before, reserved_space was called keep-storage.
     ("prune_build_cache", "reserved_space"): APIVersion(1, 48),
@@ -62,6 +62,14 @@ _FIRST_VERSIONS: Final[dict[tuple[str, str], APIVersion]] = {
     ("disk_usage", "verbose"): APIVersion(1, 52),
     ("list", "identity"): APIVersion(1, 54),
     ("attestations", "attestations"): APIVersion(1, 55),
+}
+
+
+# How errors name those that are no parameters by themselves.
+_WORDS: Final = {
+    "buildkit_shm_size": "shm_size with BuildKit",
+    "buildkit_ulimits": "ulimits with BuildKit",
+    "several_platforms": "several platforms",
 }
 
 
@@ -74,7 +82,7 @@ def require(operation: str, parameter: str, actual: APIVersion) -> None:
     """Raise `UnsupportedAPIVersionError` if `parameter` of `operation` is newer than `actual`."""
     required = first_version(operation, parameter)
     if actual < required:
-        feature = operation if parameter == operation else f"{parameter!r} of {operation}"
+        feature = operation if parameter == operation else f"{_WORDS.get(parameter, parameter)!r} of {operation}"
         raise UnsupportedAPIVersionError(feature, required=str(required), actual=str(actual))
 
 

@@ -33,7 +33,6 @@ The original exception, where there is one, is `__cause__`.
 
 from __future__ import annotations
 
-import re
 from typing import Any, TypeVar
 
 __all__ = [
@@ -97,11 +96,12 @@ def without_frames(error: _E) -> _E:
 class DockerError(Exception):
     """The root: `except DockerError` catches whatever this library raises.
 
-    `message` says what happened. `operation` ("pull docker.io/library/alpine:3.20"), `endpoint`
+    `message` says what happened. `operation` ("pull docker.io/library/alpine:3.20"), its `verb` ("pull"), `endpoint`
     ("unix:///var/run/docker.sock") and `endpoint_source` ("DOCKER_HOST") say where, and who chose that; they are
     None for an error that no operation met.
     """
 
+    verb: str | None = None
     endpoint_source: str | None = None
 
     def __init__(self, message: str, *, operation: str | None = None, endpoint: str | None = None) -> None:
@@ -329,96 +329,3 @@ class CredentialHelperError(ConfigError):
         super().__init__(message, operation=operation, endpoint=endpoint)
         self.helper = helper
         self.exit_status = exit_status
-
-
-_MAX_LOOKED_AT = 2048
-"""Characters at each end of a message that tell its class: a registry's words are wrapped, but not for ever."""
-
-_BY_STATUS: dict[int, type[APIError]] = {
-    400: InvalidParameterError,
-    401: UnauthorizedError,
-    403: ForbiddenError,
-    404: NotFoundError,
-    409: ConflictError,
-    429: RateLimitedError,
-    507: NoSpaceError,
-}
-
-
-def _status_text(status: int) -> str:
-    """Match a status of the registry's as moby and Podman put it into words."""
-    return rf"\b(?:HTTP|status(?: ?code)?):? {status}\b"
-
-
-# The daemon passes on what registries and file systems told it as text: with status 500, or in a frame
-# without a code. That text names images, too: a word counts only where it is no part of a name such as
-# user/denied:1 or forbidden@sha256:….
-_NO_NAME = r"(?<![\w./:@-])(?:{})(?![\w/@-]|[.:]\S)"
-
-# True whatever the status: old daemons send them with 500, some with 400 or 404.
-_ALWAYS: tuple[tuple[re.Pattern[str], type[APIError]], ...] = (
-    (
-        re.compile(
-            rf"(?<![\w./:@-])toomanyrequests:\s|\btoo many requests\b|\brate limit|{_status_text(429)}", re.IGNORECASE
-        ),
-        RateLimitedError,
-    ),
-    (re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE), NoSpaceError),
-)
-
-# In the order of their weight: a message can hold several of them.
-_BY_TEXT: tuple[tuple[re.Pattern[str], type[APIError]], ...] = (
-    (
-        re.compile(
-            r"authentication required|no basic auth credentials|incorrect username or password"
-            r"|invalid username/password|\binvalid_token\b",
-            re.IGNORECASE,
-        ),
-        UnauthorizedError,
-    ),
-    # Distribution 2.8, of two uploads of one layer at once, which then lacks both: "blob unknown" comes along.
-    (re.compile(r"provided digest did not match uploaded content", re.IGNORECASE), ServerError),
-    # The containerd store's words for what a graph driver calls "denied: requested access …".
-    (re.compile(r"push access denied", re.IGNORECASE), ForbiddenError),
-    (
-        re.compile(
-            # The first goes with status 404: registries do not tell a secret repository from none.
-            r"pull access denied|manifest unknown|\bname unknown|repository name not known|no such image"
-            r"|image not known|no matching manifest for|(?:manifest for|repository) \S+ not found|: not found$"
-            r"|\bblob unknown\b|\b(?:image|manifest|reference|repository|tag)\b[^:\n]* does not exist"
-            rf"|{_status_text(404)}",
-            re.IGNORECASE,
-        ),
-        NotFoundError,
-    ),
-    (
-        re.compile(rf"{_NO_NAME.format('unauthorized')}|authorization failed|{_status_text(401)}", re.IGNORECASE),
-        UnauthorizedError,
-    ),
-    (
-        # "permission denied" is what the daemon's own operating system says.
-        re.compile(
-            rf"(?<!permission ){_NO_NAME.format('denied|forbidden|permission_denied')}|{_status_text(403)}",
-            re.IGNORECASE,
-        ),
-        ForbiddenError,
-    ),
-)
-
-
-def api_error_class(status: int | None, message: str) -> type[APIError]:
-    """Choose the class for what the daemon said: by its status if that is telling, by its text if not."""
-    if len(message) > 2 * _MAX_LOOKED_AT:  # a frame may hold megabytes, and some of the patterns go back and forth
-        message = f"{message[:_MAX_LOOKED_AT]}\n{message[-_MAX_LOOKED_AT:]}"
-    if cls := _class_by_text(_ALWAYS, message):
-        return cls
-    if status is not None and status in _BY_STATUS:
-        return _BY_STATUS[status]
-    # The code of a frame may be the exit code of a process, 1 to 255.
-    if status is None or status < 300 or status >= 500:
-        return _class_by_text(_BY_TEXT, message) or ServerError
-    return APIError
-
-
-def _class_by_text(table: tuple[tuple[re.Pattern[str], type[APIError]], ...], message: str) -> type[APIError] | None:
-    return next((cls for pattern, cls in table if pattern.search(message)), None)

@@ -53,7 +53,30 @@ class ErrorDetail(msgspec.Struct, frozen=True, kw_only=True):
     message: str | None = None
 
 
-class ProgressFrame(msgspec.Struct, frozen=True, kw_only=True):
+class ErrorDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """How an Engine reports a failure where it can send no status: in a frame, or behind a piece of an archive."""
+
+    error: str | None = None
+    """The message of `error_detail` again, for clients before API 1.4."""
+    error_detail: ErrorDetail | None = msgspec.field(name="errorDetail", default=None)
+
+    @property
+    def words(self) -> str | None:
+        """The message of the error, None if there is none."""
+        return (self.error_detail and self.error_detail.message) or self.error or None
+
+    @property
+    def failure(self) -> str | None:
+        """The message of the error that is reported, never empty; None if none is.
+
+        An `errorDetail` is an error even without a text, as it is for Docker's own client.
+        """
+        if self.error_detail is not None:
+            return self.words or "the daemon reported an error without a message"
+        return self.words
+
+
+class ProgressFrame(ErrorDocument, frozen=True, kw_only=True):
     """One message of a progress stream. Every field may be missing."""
 
     id: str | None = None
@@ -68,23 +91,8 @@ class ProgressFrame(msgspec.Struct, frozen=True, kw_only=True):
     progress_detail: ProgressDetail | None = msgspec.field(name="progressDetail", default=None)
     stream: str | None = None
     """Output as text, line ends included: of a build, or what a load has loaded."""
-    error: str | None = None
-    """The message of `error_detail` again, for clients before API 1.4."""
-    error_detail: ErrorDetail | None = msgspec.field(name="errorDetail", default=None)
     aux: Any = None
     """Data that is not meant to be shown: the digest of a push, the id of a built image, BuildKit's trace."""
-
-    @property
-    def failure(self) -> str | None:
-        """The message of the error that this frame reports, never empty; None if it reports none.
-
-        An `errorDetail` is an error even without a text, as it is for Docker's own client.
-        """
-        detail = self.error_detail
-        text = (detail and detail.message) or self.error
-        if not text and detail is not None:
-            return "the daemon reported an error without a message"
-        return text or None
 
 
 class LayerProgress(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,7 +17,9 @@ from ._api.registry import Registry
 from ._api.transfers import Transfers
 from ._dockercli.keychain import DockerKeychain
 from ._encoding import encode_json, path_segment
-from ._http.transport import Call, Transport
+from ._http.call import Call
+from ._http.transport import Transport
+from ._struct import UNDECODABLE
 from .api_version import MINIMUM, APIVersion
 from .credentials import Keychain
 from .endpoint import Endpoint
@@ -30,8 +32,8 @@ DEFAULT_CONNECT_TIMEOUT: Final = 10.0
 
 _PATH: Final = re.compile(r"(?:/[A-Za-z0-9._:@\[\]-]+)+")
 
-_PING: Final = Call(operation="ping", method="HEAD", path="/_ping")
-_GET_VERSION: Final = Call(operation="version", method="GET", path="/version")
+_PING: Final = Call(verb="ping", method="HEAD", path="/_ping")
+_GET_VERSION: Final = Call(verb="version", method="GET", path="/version")
 _VERSION: Final = msgspec.json.Decoder(EngineVersion)
 
 
@@ -113,7 +115,8 @@ class ImageService(Transfers, Images, Registry, Build, Events):
         if not _PATH.fullmatch(path) or {".", ".."} & set(path.split("/")):
             raise InvalidReferenceError(f"{path[:80]!r} is no path of the Engine API such as /images/json")
         call = Call(
-            operation=f"request {method} {path}",
+            verb="request",
+            subject=f"{method} {path}",
             method=method,
             path=path_segment(path),
             query=tuple(query),
@@ -122,7 +125,7 @@ class ImageService(Transfers, Images, Registry, Build, Events):
         body = await self._transport.fetch_bytes(call)
         try:
             return msgspec.json.decode(body) if body else None
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except UNDECODABLE:
             return body.decode("utf-8", "replace")
 
     async def aclose(self) -> None:

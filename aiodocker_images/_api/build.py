@@ -17,7 +17,7 @@ from aiodocker_images._archive.build_context import ContextDirectory, context_pa
 from aiodocker_images._archive.files import failing
 from aiodocker_images._archive.streams import ArchiveSource, check_source
 from aiodocker_images._encoding import Filters, Query, encode_filters, encode_json, flags
-from aiodocker_images._http.transport import Call
+from aiodocker_images._http.call import Call
 from aiodocker_images.api_version import first_version
 from aiodocker_images.credentials import RegistryAuth, registry_config_header
 from aiodocker_images.errors import InvalidReferenceError
@@ -263,9 +263,10 @@ class Build(Operator):
             *(() if remove_intermediate else (("rm", "false"),)),
             *((_QUERY_NAMES.get(name, name.replace("_", "")), value) for name, value in classic),
         )
-        gated = {"shm_size with BuildKit": shm_size is not None, "ulimits with BuildKit": bool(limited)}
+        gated = {"buildkit_shm_size": shm_size is not None, "buildkit_ulimits": bool(limited)}
         call = Call(
-            operation=f"build {names[0].familiar}" if names else "build",
+            verb="build",
+            subject=names[0].familiar if names else "",
             method="POST",
             path="/build",
             query=query,
@@ -312,7 +313,7 @@ class Build(Operator):
         if filters:
             query += (("filters", encode_filters(filters)),)
         call = Call(
-            operation="prune_build_cache",
+            verb="prune_build_cache",
             method="POST",
             path="/build/prune",
             query=query,

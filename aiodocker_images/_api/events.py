@@ -17,7 +17,7 @@ from email.utils import parsedate_to_datetime
 from typing import Final, TypeAlias
 
 from aiodocker_images._encoding import Filters, FilterValue, Query, encode_filters
-from aiodocker_images._http.transport import Call
+from aiodocker_images._http.call import Call
 from aiodocker_images.errors import (
     DaemonUnreachableError,
     InvalidReferenceError,
@@ -132,7 +132,7 @@ class Events(Operator):
         if end is not None and start is None:
             start = 0  # with an end alone, the Engine begins with all the past that it knows
         call = Call(
-            operation="events",
+            verb="events",
             method="GET",
             path="/events",
             query=query,

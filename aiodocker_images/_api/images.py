@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from aiodocker_images._encoding import Filters, Query, encode_filters, encode_platforms, flags, path_segment
-from aiodocker_images._http.transport import Call
+from aiodocker_images._http.call import Call
 from aiodocker_images._struct import Model, Nullable
 from aiodocker_images.api_version import first_version
 from aiodocker_images.errors import InvalidReferenceError, named
@@ -61,7 +61,8 @@ class Images(Operator):
             query += encode_platforms([Platform.parse(platform)])
             parameters += ("platform",)
         call = Call(
-            operation=f"inspect {name}",
+            verb="inspect",
+            subject=name,
             method="GET",
             path=f"/images/{path_segment(name)}/json",
             query=query,
@@ -82,7 +83,8 @@ class Images(Operator):
         name = name_or_id(reference)
         chosen = () if platform is None else encode_platforms([Platform.parse(platform)])
         call = Call(
-            operation=f"history {name}",
+            verb="history",
+            subject=name,
             method="GET",
             path=f"/images/{path_segment(name)}/history",
             query=chosen,
@@ -110,7 +112,8 @@ class Images(Operator):
         chosen = () if platform is None else encode_platforms([Platform.parse(platform)])
         wanted = (types,) if isinstance(types, str) else types
         call = Call(
-            operation=f"attestations {name}",
+            verb="attestations",
+            subject=name,
             method="GET",
             path=f"/images/{path_segment(name)}/attestations",
             query=(*chosen, *(("type", uri) for uri in wanted), *flags(statement=statement)),
@@ -130,7 +133,8 @@ class Images(Operator):
             raise InvalidReferenceError(f"{image.familiar!r}: an image is tagged by name, not by digest")
         image = image.with_default_tag()
         call = Call(
-            operation=f"tag {name} as {image.familiar}",
+            verb="tag",
+            subject=f"{name} as {image.familiar}",
             method="POST",
             path=f"/images/{path_segment(name)}/tag",
             query=(("repo", image.name), ("tag", image.tag or "")),
@@ -159,7 +163,8 @@ class Images(Operator):
             platforms = (platforms,)
         chosen = encode_platforms((Platform.parse(platform) for platform in platforms), name="platforms")
         call = Call(
-            operation=f"remove {name}",
+            verb="remove",
+            subject=name,
             method="DELETE",
             path=f"/images/{path_segment(name)}",
             query=flags(force=force, noprune=noprune) + chosen,
@@ -181,9 +186,7 @@ class Images(Operator):
         every other `DockerError`. POST /images/prune (API 1.41).
         """
         chosen: Filters = {"dangling": not all, **(filters or {})}
-        call = Call(
-            operation="prune", method="POST", path="/images/prune", query=(("filters", encode_filters(chosen)),)
-        )
+        call = Call(verb="prune", method="POST", path="/images/prune", query=(("filters", encode_filters(chosen)),))
         return await self._transport.fetch(call, _PRUNED)
 
     async def disk_usage(self, *, verbose: bool = False) -> ImageDiskUsage:
@@ -199,7 +202,7 @@ class Images(Operator):
         query: Query = () if version < first_version("disk_usage", "type") else (("type", "image"),)
         if version >= first_version("disk_usage", "verbose"):
             query += flags(verbose=verbose)
-        call = Call(operation="disk_usage", method="GET", path="/system/df", query=query)
+        call = Call(verb="disk_usage", method="GET", path="/system/df", query=query)
         answer = await self._transport.fetch(call, _DISK_USAGE)
         return answer.image_usage or _usage_of(answer)
 
@@ -233,7 +236,8 @@ class Images(Operator):
         query += flags(all=all, digests=digests, shared_size=shared_size, manifests=manifests, identity=identity)
         gated = {"shared_size": shared_size, "manifests": manifests, "identity": identity}
         call = Call(
-            operation=f"list {named(reference)}" if reference is not None else "list",
+            verb="list",
+            subject=named(reference) if reference is not None else "",
             method="GET",
             path="/images/json",
             query=query,

@@ -22,6 +22,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from aiodocker_images._struct import UNDECODABLE
 from aiodocker_images.errors import FrameDecodeError, StreamInterruptedError
 
 __all__ = ["MAX_FRAME", "MAX_SILENCE", "FrameDecoder"]
@@ -45,9 +46,6 @@ _OUTSIDE_STRINGS = re.compile(rb'[{}"]')
 _INSIDE_STRING = re.compile(rb'["\\\x00-\x1f]')
 
 T = TypeVar("T", bound=msgspec.Struct)
-
-# Bad UTF-8 is a UnicodeDecodeError, deep nesting a RecursionError.
-_FAULTS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class FrameDecoder(Generic[T]):
@@ -126,7 +124,7 @@ class FrameDecoder(Generic[T]):
         try:
             # It knows no lines in fact: it takes objects with any whitespace between, as the scanner does.
             frames += self._decoder.decode_lines(memoryview(chunk)[start:end])
-        except _FAULTS:
+        except UNDECODABLE:
             return start  # record separators, half a frame or a fault: the scanner finds out which, and where
         return end
 
@@ -172,7 +170,7 @@ class FrameDecoder(Generic[T]):
     def _decode(self, frame: bytearray) -> T:
         try:
             return self._decoder.decode(frame)
-        except _FAULTS as cause:
+        except UNDECODABLE as cause:
             raise FrameDecodeError(f"not a frame: {cause}: {_excerpt(frame)}") from cause
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, TypeVar
 
 from aiodocker_images._archive.streams import ArchiveSource, open_source
-from aiodocker_images._http.transport import Call, Transport
+from aiodocker_images._http.call import Call
+from aiodocker_images._http.transport import Transport
 from aiodocker_images.credentials import (
     LOGGER,
     Keychain,

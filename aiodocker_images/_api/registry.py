@@ -10,7 +10,7 @@ import msgspec
 from msgspec import field
 
 from aiodocker_images._encoding import Filters, Query, encode_filters, encode_json, path_segment
-from aiodocker_images._http.transport import Call
+from aiodocker_images._http.call import Call
 from aiodocker_images._struct import Nullable
 from aiodocker_images.credentials import RegistryAuth, auth_document
 from aiodocker_images.errors import InvalidReferenceError, named
@@ -71,7 +71,7 @@ class Registry(Operator):
             query += (("limit", str(limit)),)
         if filters:
             query += (("filters", encode_filters(filters)),)
-        call = Call(operation=f"search {named(term)}", method="GET", path="/images/search", query=query)
+        call = Call(verb="search", subject=named(term), method="GET", path="/images/search", query=query)
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._transport.located(call))
             found = await self._transport.fetch(await self._authorized(call, _registry_of(term), auth, stack), _FOUND)
@@ -91,7 +91,8 @@ class Registry(Operator):
         image = reference if isinstance(reference, Reference) else Reference.parse(reference)
         image = image.with_default_tag()
         call = Call(
-            operation=f"inspect_distribution {image.familiar}",
+            verb="inspect_distribution",
+            subject=image.familiar,
             method="GET",
             path=f"/distribution/{path_segment(str(image))}/json",
         )
@@ -108,7 +109,8 @@ class Registry(Operator):
         Raises `UnauthorizedError` and every other `DockerError`. POST /auth (API 1.41).
         """
         call = Call(
-            operation=f"login {named(auth.server_address or DOCKER_HUB)}",
+            verb="login",
+            subject=named(auth.server_address or DOCKER_HUB),
             method="POST",
             path="/auth",
             document=encode_json(auth_document(auth, DOCKER_HUB)),

@@ -9,7 +9,7 @@ from typing import Final
 from aiodocker_images._archive.streams import ArchiveSource, ArchiveTarget, check_source, check_target, open_sink
 from aiodocker_images._archive.tar_check import TarCheck
 from aiodocker_images._encoding import Query, encode_platforms, path_segment
-from aiodocker_images._http.transport import ARCHIVE_BUFFER, Call
+from aiodocker_images._http.call import Call
 from aiodocker_images.credentials import RegistryAuth
 from aiodocker_images.errors import InvalidReferenceError
 from aiodocker_images.models import Platform
@@ -227,7 +227,7 @@ def _pull(
     query: Query = (("fromImage", image.name), ("tag", image.tag_or_digest or ""))
     if chosen := chosen_platform(platform):
         query += (("platform", chosen),)
-    call = Call(operation=f"pull {image.familiar}", method="POST", path="/images/create", query=query)
+    call = Call(verb="pull", subject=image.familiar, method="POST", path="/images/create", query=query)
     return Operation(call=call, outcome=PullOutcome(image), registry=image.domain, auth=auth)
 
 
@@ -243,7 +243,8 @@ def _push(
         query += encode_platforms([Platform.parse(platform)])
         parameters = ("platform",)
     call = Call(
-        operation=f"push {image.familiar}",
+        verb="push",
+        subject=image.familiar,
         method="POST",
         path=f"/images/{path_segment(image.familiar_name)}/push",
         query=query,
@@ -262,7 +263,7 @@ def _load(source: ArchiveSource, platforms: Iterable[str | Platform], *, quiet: 
     check_source(source)
     chosen, parameters = _chosen_platforms(platforms)
     query: Query = (("quiet", "true" if quiet else "false"), *chosen)  # quiet is the daemon's default
-    call = Call(operation="load", method="POST", path="/images/load", query=query, parameters=parameters)
+    call = Call(verb="load", method="POST", path="/images/load", query=query, parameters=parameters)
     return Operation(call=call, outcome=LoadOutcome(), source=source)
 
 
@@ -276,14 +277,14 @@ def _import(
     platform: str | Platform | None,
 ) -> Operation[ImportResult]:
     query: Query = ()
-    operation = "import"
+    named_as = ""
     if repository is not None:
         image = repository if isinstance(repository, Reference) else Reference.parse(repository)
         if image.digest is not None:
             raise InvalidReferenceError(f"{image.familiar!r}: an import is named by a tag, not by a digest")
         image = (image.with_tag(tag) if tag is not None else image).with_default_tag()
         query += (("repo", image.name), ("tag", image.tag or ""))
-        operation = f"import {image.familiar}"
+        named_as = image.familiar
     elif tag is not None:
         raise InvalidReferenceError(f"the tag {tag!r} needs a repository")
     if isinstance(changes, str):
@@ -299,7 +300,8 @@ def _import(
     if not from_url:
         check_source(source)
     call = Call(
-        operation=operation,
+        verb="import",
+        subject=named_as,
         method="POST",
         path="/images/create",
         query=(("fromSrc", str(source) if from_url else "-"), *query),
@@ -315,12 +317,13 @@ def _save(references: Sequence[str | Reference], platforms: Iterable[str | Platf
     chosen, parameters = _chosen_platforms(platforms)
     several = len(names) > 1
     return Call(
-        operation=f"save {', '.join(names)}",
+        verb="save",
+        subject=", ".join(names),
         method="GET",
         path="/images/get" if several else f"/images/{path_segment(names[0])}/get",
         query=(*(("names", name) for name in names if several), *chosen),
         parameters=parameters,
-        buffer=ARCHIVE_BUFFER,
+        archive=True,
     )
 
 
@@ -337,7 +340,7 @@ def _chosen_platforms(platforms: Iterable[str | Platform]) -> tuple[Query, tuple
     if isinstance(platforms, str | Platform):
         platforms = (platforms,)
     chosen = [Platform.parse(platform) for platform in platforms]
-    parameters = () if not chosen else ("platforms",) if len(chosen) == 1 else ("several platforms",)
+    parameters = () if not chosen else ("platforms",) if len(chosen) == 1 else ("several_platforms",)
     return encode_platforms(chosen), parameters
 
 

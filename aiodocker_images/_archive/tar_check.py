@@ -18,7 +18,9 @@ from collections import deque
 
 import msgspec
 
+from aiodocker_images._struct import UNDECODABLE
 from aiodocker_images.errors import ArchiveError
+from aiodocker_images.progress import ErrorDocument
 
 __all__ = ["MAX_ERROR_DOCUMENT", "MAX_EXTENDED_HEADER", "MAX_PADDING", "TarCheck"]
 
@@ -43,15 +45,6 @@ _NOT_WHOLE = "the archive is not a whole tar"
 
 _WITHOUT_DATA = frozenset(b"123456")  # links, devices, directories, FIFOs: whatever their size field says
 _PAX, _PAX_GLOBAL, _GNU_LONG_NAME, _GNU_LONG_LINK = b"xgLK"
-
-
-class _ErrorDetail(msgspec.Struct, frozen=True):
-    message: str | None = None
-
-
-class _ErrorDocument(msgspec.Struct, frozen=True):
-    detail: _ErrorDetail | None = msgspec.field(default=None, name="errorDetail")
-    error: str | None = None
 
 
 class TarCheck:
@@ -279,10 +272,9 @@ def _error_document(tail: bytes) -> str | None:
         if start < 0:
             return None
         try:
-            document = msgspec.json.decode(tail[start:], type=_ErrorDocument)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            document = msgspec.json.decode(tail[start:], type=ErrorDocument)
+        except UNDECODABLE:
             continue
-        message = (document.detail and document.detail.message) or document.error
-        if message:
-            return message
+        if document.words is not None:
+            return document.words
     return None

@@ -15,8 +15,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from aiodocker_images._http.failures import UNDECODABLE
-from aiodocker_images._struct import Model, Nullable
+from aiodocker_images._struct import UNDECODABLE, Model, Nullable
 from aiodocker_images.errors import (
     DigestMismatchError,
     FrameDecodeError,

@@ -12,6 +12,7 @@ import msgspec
 from aiodocker_images._aio.program import Ended, ProgramError, find_program, run_program
 from aiodocker_images._aio.shared_runs import SharedRuns
 from aiodocker_images._aio.threads import in_thread
+from aiodocker_images._struct import UNDECODABLE
 from aiodocker_images.credentials import RegistryAuth, registry_auth
 from aiodocker_images.errors import ConfigError, CredentialHelperError, shown
 
@@ -111,7 +112,7 @@ def _read(program: str, server: str, ended: Ended, convert: Callable[[dict[str, 
     if ended.status:
         how = f"failed with exit status {ended.status}" if ended.status > 0 else f"was ended by signal {-ended.status}"
         raise _error(program, server, f"{how}{_message(ended)}", ended.status)
-    with contextlib.suppress(msgspec.DecodeError, UnicodeError, RecursionError, TypeError):
+    with contextlib.suppress(*UNDECODABLE, TypeError):
         return convert(msgspec.json.decode(ended.output, type=dict[str, object]))
     # Outside of any handler: the exception of a decoder holds the text.
     what = "what is not the JSON that it should be" if ended.output.strip() else "nothing"

@@ -1,10 +1,9 @@
-"""What error answers, and the exceptions of aiohttp and of the operating system, mean in our own errors."""
+"""Turn the exceptions of aiohttp and of the operating system into our own errors, and say where each happened."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import re
 import ssl
 import stat
 from collections.abc import Callable
@@ -13,7 +12,6 @@ from types import TracebackType
 from typing import Final
 
 import aiohttp
-import msgspec
 from aiohttp.http_exceptions import HttpProcessingError
 
 from aiodocker_images.endpoint import Endpoint
@@ -23,33 +21,21 @@ from aiodocker_images.errors import (
     DockerError,
     StreamInterruptedError,
     StreamStalledError,
-    UnsupportedAPIVersionError,
 )
 
-__all__ = ["UNDECODABLE", "Located", "locate", "read_error", "tls_hint", "translate", "version_refused", "whole_text"]
+from .call import Call
 
-MAX_PLAIN_TEXT: Final = 2000
-"""Characters of an error that is no JSON; a proxy's page can be long."""
+__all__ = ["Located", "locate", "tls_hint", "translate"]
 
 MAX_REASON: Final = 200
 """Characters of what aiohttp says of an answer that is no HTTP: it quotes all that came."""
 
-# Of linear cost: what begins and has no end is passed over once.
-_TAG = re.compile(r"<(?:style|script)\b.*?(?:</(?:style|script)>|\Z)|<[^<>]*>", re.DOTALL | re.IGNORECASE)
-_VERSION_REFUSED = re.compile(
-    r"client version (?P<ours>[0-9.]+) is too (?:old|new)\."
-    r" (?:Minimum|Maximum) supported API version is (?P<theirs>[0-9.]+)"
-)
 
-UNDECODABLE: Final = (msgspec.DecodeError, ValueError, RecursionError)
-"""What decoding a document raises. ValueError: it is no UTF-8; and msgspec 0.22 says so of a time in the first second
-of the year 10000."""
-
-
-def locate(error: BaseException | None, operation: str, endpoint: Callable[[], Endpoint]) -> None:
+def locate(error: BaseException | None, call: Call, endpoint: Callable[[], Endpoint]) -> None:
     """Say in one of our errors which operation it met, and at which endpoint, unless it says so already."""
     if isinstance(error, DockerError):
-        error.operation = error.operation or operation
+        if error.operation is None:
+            error.operation, error.verb = call.operation, call.verb
         if not isinstance(error, ConfigError):  # which may be about that very endpoint
             error.endpoint = error.endpoint or str(endpoint())
             error.endpoint_source = error.endpoint_source or endpoint().source
@@ -58,8 +44,8 @@ def locate(error: BaseException | None, operation: str, endpoint: Callable[[], E
 class Located(contextlib.AbstractContextManager[None]):
     """Locates what is raised in its context. No generator of contextlib's: every ping enters one."""
 
-    def __init__(self, operation: str, endpoint: Callable[[], Endpoint]) -> None:
-        self._operation = operation
+    def __init__(self, call: Call, endpoint: Callable[[], Endpoint]) -> None:
+        self._call = call
         self._endpoint = endpoint
 
     def __enter__(self) -> None:
@@ -69,81 +55,12 @@ class Located(contextlib.AbstractContextManager[None]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Add to the error."""
-        locate(error, self._operation, self._endpoint)
-
-
-class _ErrorDetail(msgspec.Struct):
-    message: str | None = None
-
-
-class _ErrorDocument(msgspec.Struct):
-    """The body of an error answer: an error document of the API, or one frame of a stream that failed at once.
-
-    `response` is Podman's: the status that it means where it sends 500.
-    """
-
-    message: str | None = None
-    cause: str | None = None
-    response: int | None = None
-    error: str | None = None
-    error_detail: _ErrorDetail | None = msgspec.field(default=None, name="errorDetail")
-
-
-def read_error(status: int, reason: str | None, body: bytes) -> tuple[int, str]:
-    """Return the status and the message of an error answer, whatever form its body has."""
-    try:
-        document = msgspec.json.decode(body, type=_ErrorDocument)
-    except UNDECODABLE:
-        message = _plain_text(body)
-    else:
-        detail = document.error_detail.message if document.error_detail else None
-        message = (document.message or detail or document.error or document.cause or "").strip()
-        if not message and _says_something(body):
-            message = _plain_text(body)  # somebody else's document, as of a proxy or an authorization plugin
-        # Podman answers 500 with "response": 404 to a save of a missing image.
-        if document.response is not None and 400 <= document.response <= 599:
-            status = document.response
-    return status, message or whole_text(reason or "") or "the daemon gave no reason"
-
-
-def _says_something(document: bytes) -> bool:
-    """Tell whether anything but nothings is in a JSON document, which may be broken where no field of ours is."""
-    try:
-        return any(msgspec.json.decode(document, type=dict[str, object]).values())
-    except UNDECODABLE:
-        return True
-
-
-def whole_text(text: str) -> str:
-    """Replace what aiohttp could not decode of a head, and what no log could encode."""
-    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        locate(error, self._call, self._endpoint)
 
 
 def _short(text: str) -> str:
     text = " ".join(text.split())
     return text if len(text) <= MAX_REASON else f"{text[:MAX_REASON]}…"
-
-
-def _plain_text(body: bytes) -> str:
-    """Make a message of a body that is no document of ours: a proxy's words or page; empty for binary data."""
-    try:
-        text = body.decode()
-    except UnicodeDecodeError as error:
-        # A cut inside a letter is no reason to throw away the rest.
-        text = body[: error.start].decode() if error.end == len(body) else ""
-    if any(ord(letter) < 32 and not letter.isspace() for letter in text):
-        return ""
-    if text.lstrip().startswith("<"):
-        text = _TAG.sub(" ", text)
-    text = " ".join(text.split())
-    return text if len(text) <= MAX_PLAIN_TEXT else f"{text[:MAX_PLAIN_TEXT]}…"
-
-
-def version_refused(message: str) -> UnsupportedAPIVersionError | None:
-    """Recognise the daemon's answer to a request in an API version that it does not speak."""
-    if match := _VERSION_REFUSED.search(message):
-        return UnsupportedAPIVersionError("this daemon", required=match["theirs"], actual=match["ours"])
-    return None
 
 
 def translate(

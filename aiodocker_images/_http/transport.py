@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import copy
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
@@ -22,7 +21,8 @@ from yarl import URL
 
 from aiodocker_images._aio.threads import outlast, retrieve
 from aiodocker_images._archive.streams import ArchiveUpload
-from aiodocker_images._encoding import Query, check_query
+from aiodocker_images._encoding import Query
+from aiodocker_images._struct import UNDECODABLE
 from aiodocker_images._version import __version__
 from aiodocker_images.api_version import APIVersion, negotiated, require
 from aiodocker_images.endpoint import Endpoint
@@ -34,14 +34,15 @@ from aiodocker_images.errors import (
     FrameDecodeError,
     ServiceClosedError,
     StreamInterruptedError,
-    api_error_class,
     without_frames,
 )
 from aiodocker_images.models import Ping
 
 from . import failures
+from .call import ARCHIVE_BUFFER, Call
 from .connector import Link
 from .guard import GuardedResponse
+from .refusals import api_error_class, read_error, version_refused, whole_text
 from .request_body import Body
 from .response_body import StreamedResponse, keep_blocks, read_some
 
@@ -61,36 +62,6 @@ MAX_ERROR_SECONDS: Final = 10.0
 
 USUAL_BLOCK: Final = 1 << 20
 """Bytes of the largest object that most answers pass through: asyncio reads into 256 KiB, however little comes."""
-
-FRAME_BUFFER: Final = 64 << 10
-ARCHIVE_BUFFER: Final = 1 << 20
-"""Bytes of an answer that wait to be read before no more is taken from the socket."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """One request to the Engine. `operation` ("pull alpine:3.20") is how errors name it.
-
-    `path` is quoted and has no version. `parameters` are those that the table of versions may know.
-    `buffer` is how many bytes of the answer may wait to be read, `document` a JSON body.
-    """
-
-    operation: str
-    method: str
-    path: str
-    query: Query = ()
-    headers: dict[str, str] = field(default_factory=dict[str, str], repr=False)  # may carry credentials
-    parameters: tuple[str, ...] = ()
-    buffer: int = FRAME_BUFFER
-    document: bytes | None = field(default=None, repr=False)  # a JSON body; may carry credentials
-
-    def __post_init__(self) -> None:
-        check_query(self.query)
-
-    @property
-    def verb(self) -> str:
-        """The operation without its object: the key into the table of versions."""
-        return self.operation.partition(" ")[0]
 
 
 class Live:
@@ -166,7 +137,7 @@ class Live:
             if not 200 <= response.status < 300:
                 failure = transport.refusal(call, response, await self._error_body(response))
             elif isinstance(response, StreamedResponse):
-                response.expect(call.buffer, archive=call.buffer == ARCHIVE_BUFFER)
+                response.expect(ARCHIVE_BUFFER if call.archive else call.buffer, archive=call.archive)
         if failure is not None:
             raise failure
 
@@ -305,7 +276,7 @@ class Transport:
         """Decode the answer to a call; raise `FrameDecodeError` if it is not what it should be."""
         try:
             return decoder.decode(body)
-        except failures.UNDECODABLE as error:
+        except UNDECODABLE as error:
             failure = FrameDecodeError(f"the daemon's answer is not what it should be: {error}")
             self.locate(failure, call)
             raise failure from error
@@ -340,12 +311,12 @@ class Transport:
             # A daemon in trouble answers with status 500, and with these headers all the same.
             if version := headers.get("Api-Version"):
                 return Ping(
-                    api_version=failures.whole_text(version),
-                    os_type=failures.whole_text(headers.get("Ostype", "")),
+                    api_version=whole_text(version),
+                    os_type=whole_text(headers.get("Ostype", "")),
                     experimental=headers.get("Docker-Experimental", "").lower() == "true",
-                    builder_version=failures.whole_text(headers.get("Builder-Version", "")),
-                    swarm=failures.whole_text(headers.get("Swarm", "")),
-                    server=failures.whole_text(headers.get("Server", "")),
+                    builder_version=whole_text(headers.get("Builder-Version", "")),
+                    swarm=whole_text(headers.get("Swarm", "")),
+                    server=whole_text(headers.get("Server", "")),
                 )
         raise DaemonUnreachableError(
             f"what answers there is no Docker Engine: status {response.status} and no Api-Version header"
@@ -354,22 +325,17 @@ class Transport:
 
     def refusal(self, call: Call, response: aiohttp.ClientResponse, body: bytes) -> DockerError:
         """Make the exception for an answer with an error status."""
-        status, message = failures.read_error(response.status, response.reason, body)
-        if error := failures.version_refused(message):
+        status, message = read_error(response.status, response.reason, body)
+        if error := version_refused(message):
             self.version = self._pinned  # another daemon than the one that was asked: ask again next time
             return error
         return self.api_error(call, message, status)
 
     def api_error(self, call: Call, message: str, status: int | None) -> APIError:
         """Make the exception for what the daemon said about a call, by status or in its stream."""
-        return api_error_class(status, message)(
-            message,
-            status=status,
-            method=call.method,
-            path=call.path,
-            operation=call.operation,
-            endpoint=str(self.endpoint),
-        )
+        error = api_error_class(status, message)(message, status=status, method=call.method, path=call.path)
+        self.locate(error, call)
+        return error
 
     def failure(self, error: Exception, *, answered: bool) -> DockerError:
         """Make the exception for what aiohttp or the operating system raised; a bug of ours stays as it is."""
@@ -490,8 +456,8 @@ class Transport:
 
     def locate(self, error: BaseException | None, call: Call) -> None:
         """Say in one of our errors which operation it met, and at which endpoint, unless it says so already."""
-        failures.locate(error, call.operation, lambda: self.endpoint)
+        failures.locate(error, call, lambda: self.endpoint)
 
     def located(self, call: Call) -> failures.Located:
         """Do so with what is raised in this context."""
-        return failures.Located(call.operation, lambda: self.endpoint)
+        return failures.Located(call, lambda: self.endpoint)

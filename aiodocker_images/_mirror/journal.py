@@ -20,6 +20,7 @@ from typing import Final, Self
 import msgspec
 
 from aiodocker_images._aio.threads import in_thread
+from aiodocker_images._struct import UNDECODABLE
 from aiodocker_images.errors import ConfigError, shown
 
 from .jobs import MirrorJob
@@ -169,7 +170,7 @@ def decode(data: bytes, where: str) -> tuple[JournalState, int, int]:
     for number, line in enumerate(lines, start=2):
         try:
             state.take(_DECODER.decode(line))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except UNDECODABLE as error:
             raise ConfigError(f"{where}, line {number}: this is no record of a journal: {error}") from None
         count += 1
     return state, count, whole

@@ -65,7 +65,7 @@ def headline(error: BaseException) -> str:
         # Where the Engine is and what it was asked, `--debug` shows. Behind its first line an error of a build has
         # the output of the step, which has been shown already.
         message = error.message
-        if error.operation is not None and error.operation.startswith("build"):
+        if error.verb == "build":
             message = message.partition("\n")[0]
         text = f"{error.operation}: {message}" if error.operation else message
     line = clean(text)
@@ -75,8 +75,9 @@ def headline(error: BaseException) -> str:
 def advice(error: BaseException) -> str | None:
     """Return what to do about it, None where the error says it all."""
     if isinstance(error, NotFoundError):
-        operation = (error.operation or "").partition(" ")[0]
-        return _NOT_FOUND.get(operation, f"`{PROGRAM} ls` lists what is there.") if operation != "build" else None
+        if error.verb == "build":
+            return None
+        return _NOT_FOUND.get(error.verb or "", f"`{PROGRAM} ls` lists what is there.")
     if isinstance(error, ArchiveFileError):
         return None
     if isinstance(error, ContextNotFoundError):

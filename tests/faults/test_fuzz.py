@@ -20,7 +20,8 @@ from aiodocker_images import ConfigError, DockerError, Endpoint, Event, Progress
 from aiodocker_images._api.json_stream import FrameDecoder
 from aiodocker_images._api.outcomes import BuildOutcome, ImportOutcome, LoadOutcome, Outcome, PullOutcome, PushOutcome
 from aiodocker_images._archive.tar_check import TarCheck
-from aiodocker_images._http.failures import UNDECODABLE, read_error
+from aiodocker_images._http.refusals import read_error
+from aiodocker_images._struct import UNDECODABLE
 from aiodocker_images.progress import ProgressTracker
 from tests.support.answer_sweep import OPERATIONS
 from tests.support.docker_contexts import write_context

@@ -32,8 +32,8 @@ from aiodocker_images import (
 )
 from aiodocker_images._api.json_stream import MAX_FRAME
 from aiodocker_images._http import transport as _transport
-from aiodocker_images._http.failures import MAX_PLAIN_TEXT
 from aiodocker_images._http.framing import MAX_OVERHEAD
+from aiodocker_images._http.refusals import MAX_PLAIN_TEXT
 from tests.conftest import STRICT_AIOHTTP, Leftovers
 from tests.support.scripted import Exchange, Handler, ScriptedDaemon
 from tests.support.tars import tar_of

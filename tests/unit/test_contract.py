@@ -192,8 +192,9 @@ async def test_every_row_of_the_version_table_is_in_the_contract(short_path: Pat
         if isinstance(error := (await sent(short_path / str(number), "1.41", send))[2], UnsupportedAPIVersionError)
     }
     optional = {"'type' of disk_usage", "'verbose' of disk_usage", "'reserved_space' of prune_build_cache"}
+    words = api_version._WORDS  # pyright: ignore[reportPrivateUsage] - how they are named
     table = {
-        operation if operation == parameter else f"{parameter!r} of {operation}"
+        operation if operation == parameter else f"{words.get(parameter, parameter)!r} of {operation}"
         for operation, parameter in api_version._FIRST_VERSIONS  # pyright: ignore[reportPrivateUsage] - all of it
     }
     assert refused | optional == table

@@ -25,6 +25,14 @@ from tests.support.scripted import Exchange, ScriptedDaemon
 
 WHERE: dict[str, Any] = {"operation": "pull app:1", "endpoint": "unix:///x.sock"}
 
+
+def not_found(verb: str) -> DockerError:
+    """An error that the operation has met."""
+    error = errors.NotFoundError("no such", status=404, operation=f"{verb} app:1")
+    error.verb = verb
+    return error
+
+
 # Each class, what is said of it in the second line (the beginning; None: nothing), and the exit status alone.
 FAILURES: list[tuple[DockerError, str | None, int]] = [
     (errors.DockerError("boom", **WHERE), None, 1),
@@ -33,9 +41,9 @@ FAILURES: list[tuple[DockerError, str | None, int]] = [
     (errors.InvalidParameterError("bad", status=400, **WHERE), None, 1),
     (errors.UnauthorizedError("who?", status=401, **WHERE), "Log in", 1),
     (errors.ForbiddenError("no", status=403, **WHERE), "Whoever owns", 1),
-    (errors.NotFoundError("no such", status=404, **WHERE), "Check the name", 1),
-    (errors.NotFoundError("no such", status=404, operation="remove app:1"), "`aiodocker-images ls`", 1),
-    (errors.NotFoundError("no such", status=404, operation="build app:1"), None, 1),
+    (not_found("pull"), "Check the name", 1),
+    (not_found("remove"), "`aiodocker-images ls`", 1),
+    (not_found("build"), None, 1),
     (errors.ConflictError("in use", status=409, **WHERE), "Remove what uses it", 1),
     (errors.RateLimitedError("slow down", status=429, **WHERE), "Wait", 1),
     (errors.NoSpaceError("no space left on device", **WHERE), "Make room", 1),
@@ -49,6 +57,8 @@ FAILURES: list[tuple[DockerError, str | None, int]] = [
     (errors.InvalidReferenceError("'X' is not an image reference"), None, 2),
     (errors.InvalidPlatformError("'x' is not a platform"), None, 2),
     (errors.ServiceClosedError("closed"), None, 1),
+    (errors.DigestMismatchError("other content", expected="sha256:1", actual="sha256:2"), None, 1),
+    (errors.UnsupportedManifestError("schema 1"), None, 1),
     (errors.EncodeError("half a surrogate pair"), None, 2),
     (errors.ConfigError("no endpoint"), None, 1),
     (errors.CredentialHelperError("no helper", helper="docker-credential-x"), None, 1),

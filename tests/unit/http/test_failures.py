@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import inspect
-import json
 import socket
 import ssl
 from collections.abc import Callable
@@ -16,12 +15,10 @@ import aiohttp
 import pytest
 from aiohttp import client_exceptions, http_exceptions
 from aiohttp.client_reqrep import ConnectionKey, RequestInfo
-from hypothesis import given
-from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from aiodocker_images._http.failures import MAX_PLAIN_TEXT, read_error, translate, version_refused
+from aiodocker_images._http.failures import translate
 from aiodocker_images.endpoint import Endpoint
 from aiodocker_images.errors import (
     ConfigError,
@@ -254,171 +251,9 @@ def test_a_file_in_place_of_a_socket_is_called_so(tmp_path: Path) -> None:
     assert str(ours) == "cannot connect: this file is not a socket"
 
 
-# status, reason, body, and the status and message that are read of it
-BODIES: dict[str, tuple[int, str | None, bytes, int, str]] = {
-    "Docker": (404, "Not Found", b'{"message":"No such image: a:1"}\n', 404, "No such image: a:1"),
-    "Podman": (
-        500,
-        "Internal Server Error",
-        b'{"cause":"image not known","message":"a:1: image not known","response":500}',
-        500,
-        "a:1: image not known",
-    ),
-    "Podman, which means another status": (
-        500,
-        "Internal Server Error",
-        b'{"cause":"image not known","message":"a:1: image not known","response":404}',
-        404,
-        "a:1: image not known",
-    ),
-    "Podman, only a cause": (
-        500,
-        None,
-        b'{"cause":"image not known","message":"","response":500}',
-        500,
-        "image not known",
-    ),
-    "a response that is no error": (500, None, b'{"message":"x","response":200}', 500, "x"),
-    "a response that is no status": (500, None, b'{"message":"x","response":0}', 500, "x"),
-    "a response beyond statuses": (500, None, b'{"message":"x","response":99999999999999999999}', 500, "x"),
-    "a frame": (
-        500,
-        "Internal Server Error",
-        b'{"errorDetail":{"message":"denied: no"},"error":"denied: no","progressDetail":{}}\n',
-        500,
-        "denied: no",
-    ),
-    "a frame of API 1.52": (500, None, b'{"errorDetail":{"code":1,"message":"denied: no"}}', 500, "denied: no"),
-    "an older frame": (500, None, b'{"error":"denied: no"}', 500, "denied: no"),
-    "an empty errorDetail": (500, None, b'{"errorDetail":{},"error":"denied: no"}', 500, "denied: no"),
-    "blanks around": (500, None, b'{"message":"  no \\n"}', 500, "no"),
-    "null": (500, "Internal Server Error", b'{"message":null,"errorDetail":null}', 500, "Internal Server Error"),
-    "an empty message": (500, "Internal Server Error", b'{"message":""}', 500, "Internal Server Error"),
-    "an empty object": (500, "Internal Server Error", b"{}", 500, "Internal Server Error"),
-    "empty": (503, "Service Unavailable", b"", 503, "Service Unavailable"),
-    "blank": (503, "Service Unavailable", b" \r\n", 503, "Service Unavailable"),
-    "empty, no reason": (503, "", b"", 503, "the daemon gave no reason"),
-    "empty, reason unknown": (503, None, b"", 503, "the daemon gave no reason"),
-    "plain text": (404, "Not Found", b"Not Found\n", 404, "Not Found"),
-    "plain text of two lines": (404, None, b"page\r\n  not found\n", 404, "page not found"),
-    "plain text, not ASCII": (400, None, "größer".encode(), 400, "größer"),
-    "plain text cut inside a letter": (400, None, "größer ü".encode()[:-1], 400, "größer"),
-    "HTML": (
-        502,
-        "Bad Gateway",
-        (
-            b"<!DOCTYPE html>\n<html><head><title>502 Bad Gateway</title><style>h1 > b {x}</style></head>\n"
-            b"<body><h1>Bad  Gateway</h1><script>if (1 < 2) {}</script></body></html>"
-        ),
-        502,
-        "502 Bad Gateway Bad Gateway",
-    ),
-    "HTML without words": (502, "Bad Gateway", b"<html></html>", 502, "Bad Gateway"),
-    "latin-1": (400, "Bad Request", b"gr\xf6\xdfer als", 400, "Bad Request"),
-    "binary": (500, "Internal Server Error", b"\x1f\x8b\x08\x00\x00\xff\xfe", 500, "Internal Server Error"),
-    "binary in ASCII": (500, "Internal Server Error", b"PK\x03\x04\x00\x00", 500, "Internal Server Error"),
-    "a message that is a number": (500, None, b'{"message": 5}', 500, '{"message": 5}'),
-    "a message that is an object": (500, None, b'{"message":{"a":"no"}}', 500, '{"message":{"a":"no"}}'),
-    "a response that is a text": (
-        500,
-        None,
-        b'{"message":"no","response":"404"}',
-        500,
-        '{"message":"no","response":"404"}',
-    ),
-    "an errorDetail that is a text": (500, None, b'{"errorDetail":"no"}', 500, '{"errorDetail":"no"}'),
-    "a list": (500, None, b'["no"]', 500, '["no"]'),
-    "a text": (500, None, b'"no"', 500, '"no"'),
-    "half a document": (500, None, b'{"message":"No such im', 500, '{"message":"No such im'),
-    "not UTF-8, where no field of ours is": (500, "No", b'{"\x80":"x","response":404}', 404, "No"),
-    "not UTF-8, beside a message": (500, "No", b'{"\x80":"x","message":"no"}', 500, "no"),
-    "two frames": (500, None, b'{"status":"x"}\n{"error":"no"}\n', 500, '{"status":"x"} {"error":"no"}'),
-    "a registry's own document": (
-        401,
-        None,
-        b'{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}',
-        401,
-        '{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}',
-    ),
-}
-
-
-@pytest.mark.parametrize(("status", "reason", "body", "meant", "message"), BODIES.values(), ids=BODIES)
-def test_the_body_of_an_error_answer_gives_its_message(
-    status: int, reason: str | None, body: bytes, meant: int, message: str
-) -> None:
-    assert read_error(status, reason, body) == (meant, message)
-
-
-DEEP = [b"[" * 60_000, b'{"a":' * 12_000, b'{"message":' + b"[" * 50_000]
-
-
-@pytest.mark.parametrize("body", DEEP, ids=["lists", "objects", "in the message"])
-def test_nesting_without_end_is_no_way_to_break_the_reader(body: bytes) -> None:
-    status, message = read_error(500, "Internal Server Error", body)
-    assert status == 500
-    assert message
-
-
-@pytest.mark.parametrize("body", [b"x" * 60_000, b"<p>" + b"word " * 10_000], ids=["text", "HTML"])
-def test_a_page_in_place_of_a_message_is_cut(body: bytes) -> None:
-    _, message = read_error(500, None, body)
-    assert len(message) == MAX_PLAIN_TEXT + 1
-    assert message.endswith("…")
-
-
-@pytest.mark.parametrize(
-    "piece", [b"<", b"< ", b"<style ", b"<style>", b"<script></script ", b"</style", b"<a <b "], ids=repr
-)
-def test_a_page_of_beginnings_is_read_within_the_timeout_of_a_test(piece: bytes) -> None:
-    """Of linear cost: the limit of a body hides a quadratic one, but sixteen times as much does not."""
-    _, message = read_error(500, "Internal Server Error", b"<" + piece * ((1 << 20) // len(piece)))
-    assert message
-
-
-def test_a_style_that_has_no_end_hides_only_what_is_behind_it() -> None:
-    assert read_error(502, None, b"<h1>Bad Gateway</h1><style>h1 {x}")[1] == "Bad Gateway"
-
-
-def test_a_reason_that_is_no_text_becomes_one() -> None:
-    assert read_error(500, "gr\udcf6\udcdfer", b"")[1] == "gr\ufffd\ufffder"
-
-
 @pytest.mark.parametrize("answered", [False, True])
 def test_of_all_that_aiohttp_quotes_only_the_beginning_is_told(*, answered: bool) -> None:
     error = http_exceptions.BadHttpMessage("Expected HTTP/:\n\n  " + "x" * 100_000)
     message = str(translated(error, answered=answered))
     assert "Expected HTTP/: xxx" in message
     assert len(message) < 400
-
-
-DOCUMENT = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(codec="utf-8")),
-    lambda inner: (
-        st.lists(inner)
-        | st.dictionaries(st.sampled_from(["message", "cause", "response", "error", "errorDetail", "x"]), inner)
-    ),
-)
-
-
-@given(st.binary() | DOCUMENT.map(lambda document: json.dumps(document).encode()))
-def test_whatever_the_body_is_there_is_a_message(body: bytes) -> None:
-    status, message = read_error(500, "Internal Server Error", body)
-    assert 400 <= status <= 599
-    assert message == message.strip()
-    assert message
-
-
-REFUSALS: list[tuple[str, tuple[str, str] | None]] = [
-    ("client version 1.55 is too new. Maximum supported API version is 1.51", ("1.51", "1.55")),
-    ("client version 1.41 is too old. Minimum supported API version is 1.44, please upgrade", ("1.44", "1.41")),
-    ("No such image: a:1", None),
-    ("client version is too new", None),
-    ("", None),
-]
-
-
-@pytest.mark.parametrize(("message", "versions"), REFUSALS)
-def test_a_refused_version_is_recognised_with_both_numbers(message: str, versions: tuple[str, str] | None) -> None:
-    error = version_refused(message)
-    assert (error and (error.required, error.actual)) == versions

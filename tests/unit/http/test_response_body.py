@@ -10,8 +10,8 @@ import aiohttp
 import pytest
 
 from aiodocker_images import ArchiveError, ImageService, ServerError, StreamInterruptedError, StreamStalledError
+from aiodocker_images._http.call import ARCHIVE_BUFFER, FRAME_BUFFER
 from aiodocker_images._http.response_body import StreamedResponse
-from aiodocker_images._http.transport import ARCHIVE_BUFFER, FRAME_BUFFER
 from tests.conftest import STRICT_AIOHTTP, Leftovers
 from tests.support.scripted import Exchange, Handler, ScriptedDaemon
 from tests.support.tars import tar_of
