@@ -217,9 +217,14 @@ class OutputFile:
             short = os.fsdecode(os.fsencode(name)[:_MAX_PART_NAME])
             part = f"{directory}/.{short}.{secrets.token_hex(8)}.part"
             # An archive can hold secrets: nobody else reads it before its owner says so.
-            self._descriptor = os.open(part, flags | os.O_CREAT | os.O_EXCL, 0o600)
+            self._descriptor = os.open(part, os.O_RDWR | os.O_NOCTTY | os.O_CREAT | os.O_EXCL, 0o600)
             self._part = part
             return True
+
+    @property
+    def descriptor(self) -> int:
+        """The open temporary file, for who writes it at several places; -1 if it is not open."""
+        return self._descriptor
 
     def write(self, chunks: Iterable[bytes]) -> bool:
         self._rest += map(memoryview, chunks)
