@@ -8,10 +8,10 @@ from pathlib import Path
 
 from .golang import built
 from .packages import program, unpacked
+from .state import WITH_DOCKER
 
 DEFAULT = "docker20"
-USE_ANOTHER_ENGINE = "To use an Engine that runs: DOCKER_HOST=unix:///var/run/docker.sock make demo"
-USE_ANOTHER_REGISTRY = "To use a registry that runs, set REGISTRY, as in: REGISTRY=127.0.0.1:5000 make demo"
+INSTEAD = f"For the tests that need no Engine, type: make unit; or, {WITH_DOCKER}"
 ANOTHER_PYTHON = "For a Python that is installed, type: make clean unit PYTHON=python3.15"
 INSTALL = "For the tests that need no Engine, type: make unit"
 
@@ -112,7 +112,7 @@ ENGINES: dict[str, EngineSpec] = {
 
 def root_directory(spec: EngineSpec) -> Path:
     """Return the root directory of a kind of Engine, which others of the same packages share."""
-    return unpacked(spec.packages[0], spec.packages, USE_ANOTHER_ENGINE, suite=spec.suite, whole=True)
+    return unpacked(spec.packages[0], spec.packages, INSTEAD, suite=spec.suite, whole=True)
 
 
 def registry_program() -> Path:
@@ -166,4 +166,4 @@ def prepare(name: str) -> None:
 
 
 def _tools() -> Path:
-    return unpacked("tools", ("docker-registry", "busybox-static"), USE_ANOTHER_REGISTRY, whole=False)
+    return unpacked("tools", ("docker-registry", "busybox-static"), INSTEAD, whole=False)

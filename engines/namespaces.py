@@ -7,9 +7,9 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .state import EngineError
+from .state import WITH_DOCKER, EngineError
 
-BECOME_ROOT = "Type: sudo make demo, or: DOCKER_HOST=unix:///var/run/docker.sock make demo"
+BECOME_ROOT = f"Type: sudo make demo, or sudo make test; or, {WITH_DOCKER}"
 
 # The first process of the namespaces, which stays as their init. The root must be a mount point, as dockerd remounts
 # it to unpack layers; /sys/kernel/security is hidden lest dockerd load an AppArmor profile into the machine's kernel,

@@ -20,6 +20,11 @@ from pathlib import Path
 END_TIMEOUT = 30.0
 # Short, because the path of a unix socket ends at 107 bytes; on a disk, because /tmp may be memory.
 STATE_PARENT = Path("/var/tmp")  # noqa: S108 - what is made there is exclusive, and swept only if ours
+# What to type on a machine that cannot have a private Engine, for want of root or of Debian's packages.
+WITH_DOCKER = (
+    "with Docker: docker run -d -p 5000:5000 registry:2 && "
+    "DOCKER_HOST=unix:///var/run/docker.sock REGISTRY=127.0.0.1:5000 make demo"
+)
 STATE_MARK = "ENGINES_STATE"  # the variable that every process of a daemon carries
 
 
