@@ -15,6 +15,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from pathlib import Path
 from typing import Final, Protocol
 from urllib.parse import parse_qsl, unquote
 
@@ -26,6 +27,7 @@ PIECE: Final = 64 << 10
 _RESET_AT_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER, for no time
 _HUNG_UP: Final = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
 _REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
+_ESTABLISHED: Final = "01"  # in /proc/net/tcp
 _POLL: Final = 0.005  # seconds between two looks at whether a client that is kept waiting has left
 
 
@@ -383,7 +385,24 @@ def _hung_up(writer: asyncio.StreamWriter) -> bool:
         return True
     poll = select.poll()
     poll.register(peer.fileno(), getattr(select, "POLLRDHUP", 0))
-    return any(event & _HUNG_UP for _, event in poll.poll(0))
+    return any(event & _HUNG_UP for _, event in poll.poll(0)) or _waits_to_close(writer)
+
+
+def _waits_to_close(writer: asyncio.StreamWriter) -> bool:
+    """Tell whether the client has closed its side, but has sent more than anybody reads: its end comes after that.
+
+    The client is on this machine, so Linux has its socket in a table, and its state there. Elsewhere nobody knows.
+    """
+    address = writer.get_extra_info("peername")
+    if not isinstance(address, tuple):
+        return False
+    with contextlib.suppress(OSError):
+        ours = f":{address[1]:04X}"
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[1].endswith(ours) and fields[2].endswith(f":{writer.get_extra_info('sockname')[1]:04X}"):
+                return fields[3] != _ESTABLISHED
+    return False
 
 
 async def _flush(writer: asyncio.StreamWriter) -> None:
