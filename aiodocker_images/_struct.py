@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, Optional, T
 
 import msgspec
 
-__all__ = ["EPOCH", "UNDECODABLE", "Model", "Nullable", "Timestamp", "UnixTime", "is_unknown"]
+__all__ = ["UNDECODABLE", "Model", "Nullable", "Timestamp", "UnixTime", "in_utc"]
 
 T = TypeVar("T")
 
@@ -18,7 +18,6 @@ UNDECODABLE: Final = (msgspec.DecodeError, ValueError, RecursionError)
 """What decoding a document raises. ValueError: it is no UTF-8; and msgspec 0.22 says so of a time in the first second
 of the year 10000."""
 
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _YEAR_10000: Final = 253_402_300_800  # in seconds since the epoch
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     UnixTime = datetime | None
 else:
     Nullable = Optional
-    # RFC 3339 text with nanoseconds or seconds since the epoch; "", 0 and the year 1 mean unknown.
+    # RFC 3339 text with nanoseconds or seconds since the epoch; "" and the year 1 mean unknown.
     Timestamp = Annotated[Any, "becomes datetime | None"]
     # Seconds since the epoch, which msgspec makes a datetime of by itself, if it is not strict.
     UnixTime = Annotated[datetime, msgspec.Meta(tz=True)] | None
@@ -46,7 +45,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
                     msgspec.structs.force_setattr(self, name, mend())
         for name in times:
             value = getattr(self, name)
-            if type(value) is int and 0 < value < _YEAR_10000:
+            if type(value) is int and 0 <= value < _YEAR_10000:
                 msgspec.structs.force_setattr(self, name, datetime.fromtimestamp(value, UTC))
             elif value is not None:
                 msgspec.structs.force_setattr(self, name, _timestamp(value))
@@ -89,18 +88,24 @@ def _same(default: object) -> object:
     return default
 
 
-def is_unknown(moment: datetime) -> bool:
-    """Whether a time of a `UnixTime` means that there is none: 0, or the zero time of Go."""
-    return moment == EPOCH or moment.year == 1
+def in_utc(moment: datetime) -> datetime | None:
+    """Return a time of the Engine in UTC; None for the zero time of Go, which means that it is unknown.
+
+    Raises ValueError for one that is beyond the year 9999 there.
+    """
+    if moment.year == 1:
+        return None
+    try:
+        return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("the time is beyond the year 9999") from None
 
 
 def _timestamp(value: object) -> datetime | None:
-    """Convert a time of the Engine; the zero time of Go, an empty text and 0 mean that it is unknown."""
+    """Convert a time of the Engine to UTC; the zero time of Go and an empty text mean that it is unknown."""
     if isinstance(value, datetime):
         return value
-    if not value or not isinstance(value, str | int | float):
+    if value == "":
         return None
     moment = msgspec.convert(value, datetime, strict=False)
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return moment if moment.year > 1 else None
+    return in_utc(moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC))

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import UTC
 from typing import Any, Final
 
 import msgspec
 from msgspec import field
 
-from ._struct import EPOCH, Model, Nullable, Timestamp, UnixTime, is_unknown
+from ._struct import Model, Nullable, Timestamp, UnixTime, in_utc
 from .errors import InvalidPlatformError
 
 __all__ = [
@@ -249,8 +250,8 @@ class ImageSummary(Model, frozen=True, kw_only=True):
         rest = (self.size, self.shared_size, self.containers, self.manifests)
         if _NULL in texts or _NULL in rest:
             Model.__post_init__(self)
-        if (created := self.created) is not None and created.year <= EPOCH.year and is_unknown(created):
-            msgspec.structs.force_setattr(self, "created", None)
+        if (created := self.created) is not None and (created.year == 1 or created.tzinfo is not UTC):
+            msgspec.structs.force_setattr(self, "created", in_utc(created))
         if len(self.id) == _BARE_ID_LENGTH:
             msgspec.structs.force_setattr(self, "id", _whole_id(self.id))
         # Below API 1.43, "<none>:<none>" and "<none>@<none>" stand for no name and no digest.

@@ -222,9 +222,10 @@ class Images(Operator):
 
         `reference` is a name or a pattern ("alpine", "127.0.0.1:5000/*:1.*"), a short form of
         `filters={"reference": …}`. `all` includes intermediate layers. `filters` maps names to a bool, a
-        number, a text, a sequence of them, or a mapping (`{"label": {"stage": "test"}}`). `digests` asks
-        older Engines for `repo_digests`. `shared_size` computes that field (API 1.42), `manifests` adds
-        those of multi-platform images (API 1.47), `identity` what is verified about them (API 1.54).
+        number, a text, a sequence of them, or a mapping (`{"label": {"stage": "test"}}`). `digests` changes
+        nothing: every Engine of the API that is spoken here lists `repo_digests`. `shared_size` computes that
+        field (API 1.42), `manifests` adds those of multi-platform images (API 1.47), `identity` adds them with
+        what is verified about each (API 1.54).
 
         Raises `InvalidParameterError` for an unknown filter, and every other `DockerError`.
         GET /images/json (API 1.41).
@@ -233,7 +234,10 @@ class Images(Operator):
         if reference is not None:
             chosen["reference"] = reference
         query: Query = (("filters", encode_filters(chosen)),) if chosen else ()
-        query += flags(all=all, digests=digests, shared_size=shared_size, manifests=manifests, identity=identity)
+        # Podman 5.8 answers a list with `digests` with nothing at all, and Docker ignores it since 1.41 at least.
+        del digests
+        # Docker 29 refuses `identity` alone: identities are fields of the manifests.
+        query += flags(all=all, shared_size=shared_size, manifests=manifests or identity, identity=identity)
         gated = {"shared_size": shared_size, "manifests": manifests, "identity": identity}
         call = Call(
             verb="list",

@@ -22,7 +22,9 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from aiodocker_images._lenient import decode_leniently
 from aiodocker_images._struct import UNDECODABLE
+from aiodocker_images.credentials import LOGGER
 from aiodocker_images.errors import FrameDecodeError, StreamInterruptedError
 
 __all__ = ["MAX_FRAME", "MAX_SILENCE", "FrameDecoder"]
@@ -36,6 +38,8 @@ MAX_SILENCE = 1024 * 1024
 So much is a newline every half minute for a year, to keep a connection open; without a limit it is no silence that
 a timeout would notice.
 """
+
+_ESSENTIAL = "error"  # how the fields that report a failure begin
 
 _EXCERPT = 80  # bytes of the stream that an error quotes
 
@@ -60,6 +64,7 @@ class FrameDecoder(Generic[T]):
         self._max_frame = max_frame
         self._error: FrameDecodeError | None = None
         self._silence = 0
+        self._warned = False  # of what a frame lost; the others of the stream will be like it
         self._pending = bytearray()  # the frame at hand, as far as earlier chunks brought it
         self._depth = 0  # braces that are open; brackets need no counting, msgspec checks them
         self._in_string = False
@@ -170,8 +175,19 @@ class FrameDecoder(Generic[T]):
     def _decode(self, frame: bytearray) -> T:
         try:
             return self._decoder.decode(frame)
-        except UNDECODABLE as cause:
+        except UNDECODABLE as error:
+            cause = error
+        try:
+            value, flaws = decode_leniently(frame, self._decoder.type)
+        except UNDECODABLE:
             raise FrameDecodeError(f"not a frame: {cause}: {_excerpt(frame)}") from cause
+        # What says that the operation failed is never left out.
+        if any(flaw.startswith(_ESSENTIAL) for flaw in flaws):
+            raise FrameDecodeError(f"not a frame: {flaws[0]}: {_excerpt(frame)}") from cause
+        if flaws and not self._warned:
+            self._warned = True
+            LOGGER.warning("what could not be read was left out of a frame: %s", "; ".join(flaws))
+        return value
 
 
 def _is_empty(frame: msgspec.Struct) -> bool:

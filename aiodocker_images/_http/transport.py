@@ -19,10 +19,9 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from aiodocker_images._aio.threads import outlast, retrieve
+from aiodocker_images._aio.threads import in_thread, outlast, retrieve
 from aiodocker_images._archive.streams import ArchiveUpload
 from aiodocker_images._encoding import Query
-from aiodocker_images._struct import UNDECODABLE
 from aiodocker_images._version import __version__
 from aiodocker_images.api_version import APIVersion, negotiated, require
 from aiodocker_images.endpoint import Endpoint
@@ -41,6 +40,7 @@ from aiodocker_images.models import Ping
 from . import failures
 from .call import ARCHIVE_BUFFER, Call
 from .connector import Link
+from .documents import check_objects, may_have_too_many_objects, read_document
 from .guard import GuardedResponse
 from .refusals import api_error_class, read_error, version_refused, whole_text
 from .request_body import Body
@@ -50,9 +50,6 @@ T = TypeVar("T")
 
 MAX_ANSWER: Final = 256 << 20
 """Bytes of an answer that is read whole; a list of 100,000 images is about 60 MiB."""
-
-MAX_OBJECTS: Final = 4_000_000
-"""JSON objects and arrays in such an answer: two bytes make one, and each takes hundreds when it is decoded."""
 
 MAX_ERROR_BODY: Final = 64 << 10
 """Bytes that are read of the body of an error answer; a message is far shorter."""
@@ -273,21 +270,16 @@ class Transport:
         return self.decode(call, await self.fetch_bytes(call), decoder)
 
     def decode(self, call: Call, body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
-        """Decode the answer to a call; raise `FrameDecodeError` if it is not what it should be."""
-        try:
-            return decoder.decode(body)
-        except UNDECODABLE as error:
-            failure = FrameDecodeError(f"the daemon's answer is not what it should be: {error}")
-            self.locate(failure, call)
-            raise failure from error
+        """Decode the answer to a call; see `read_document`."""
+        with self.located(call):
+            return read_document(body, decoder, call.operation)
 
     async def fetch_bytes(self, call: Call) -> bytes:
         """Send a request and return the whole body of its answer."""
         async with Live(self, call, shared=call.method in ("GET", "HEAD")) as live:
             body = await live.read(MAX_ANSWER)
-            # Braces in texts count as well: there are few.
-            if len(body) > MAX_OBJECTS and body.count(b"{") + body.count(b"[") > MAX_OBJECTS:
-                raise FrameDecodeError(f"the answer has more than {MAX_OBJECTS} objects and arrays")
+            if may_have_too_many_objects(body):
+                await in_thread(check_objects, body)
             return body
 
     def open(self, call: Call, upload: ArchiveUpload | None = None, *, slot: bool = True) -> Live:

@@ -31,6 +31,7 @@ from aiodocker_images import (
     StreamInterruptedError,
 )
 from aiodocker_images._api.json_stream import MAX_FRAME
+from aiodocker_images._http import documents
 from aiodocker_images._http import transport as _transport
 from aiodocker_images._http.framing import MAX_OVERHEAD
 from aiodocker_images._http.refusals import MAX_PLAIN_TEXT
@@ -642,7 +643,7 @@ async def test_an_answer_of_countless_objects_is_not_decoded(
     daemon: ScriptedDaemon, images: ImageService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three bytes of it would take hundreds in memory."""
-    monkeypatch.setattr(_transport, "MAX_OBJECTS", 1000)
+    monkeypatch.setattr(documents, "MAX_OBJECTS", 1000)
     daemon.on("GET", "/images/json", lambda exchange: exchange.answer(b"[" + b"{}," * 998 + b"{}]"))
     assert len(await images.list()) == 999
     daemon.on("GET", "/images/json", lambda exchange: exchange.answer(b"[" + b"{}," * 999 + b"{}]"))

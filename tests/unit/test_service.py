@@ -22,6 +22,7 @@ from aiodocker_images import (
     DaemonUnreachableError,
     FrameDecodeError,
     ImageService,
+    ImageSummary,
     ServiceClosedError,
     StreamInterruptedError,
     StreamStalledError,
@@ -599,26 +600,35 @@ async def test_a_control_answer_has_a_limit(
             await asyncio.sleep(0.005)
 
 
-@pytest.mark.parametrize("body", [b"", b"null", b"[", b'{"Id": 5}', b"\xff", b'"' + b"[" * 100_000], ids=ascii)
+@pytest.mark.parametrize("body", [b"", b"null", b"5", b"[", b"[]", b"\xff", b'"' + b"[" * 100_000], ids=ascii)
 async def test_an_answer_that_is_not_what_it_should_be_is_an_error_of_ours(
     daemon: ScriptedDaemon, images: ImageService, body: bytes
 ) -> None:
     daemon.on("GET", "/images/alpine:latest/json", lambda exchange: exchange.answer(body))
-    with pytest.raises(FrameDecodeError, match="^inspect alpine:latest: "):
+    with pytest.raises(FrameDecodeError, match="^inspect alpine:latest: ") as caught:
         await images.inspect("alpine")
+    assert ("is empty" in caught.value.message) == (body == b"")
 
 
-@pytest.mark.parametrize("created", [253402300799, 253402300800, 10**12, 10**30, "", "today"], ids=ascii)
-async def test_a_time_that_is_none_is_an_error_of_ours(
-    daemon: ScriptedDaemon, images: ImageService, created: object
+@pytest.mark.parametrize("created", [253402300799, 253402300800, -62167219200, 10**30, "", "today", {}], ids=ascii)
+async def test_a_time_that_python_does_not_have_costs_one_field_and_a_warning_that_names_the_image(
+    daemon: ScriptedDaemon, images: ImageService, caplog: pytest.LogCaptureFixture, created: object
 ) -> None:
-    """Up to the last second of the year 9999, one is."""
-    daemon.on("GET", "/images/json", lambda exchange: exchange.answer_json([{"Created": created}]))
+    """Up to the last second of the year 9999, it has them."""
+    answer = [{"Id": "sha256:odd", "Created": created, "Size": 5}, {"Id": "sha256:fine", "Created": 1714558272}]
+    daemon.on("GET", "/images/json", lambda exchange: exchange.answer_json(answer))
+    odd, fine = await images.list()
+    assert (odd.id, odd.size) == ("sha256:odd", 5)
+    assert fine == ImageSummary(id="sha256:fine", created=datetime(2024, 5, 1, 10, 11, 12, tzinfo=UTC))
+    warnings = [record.getMessage() for record in caplog.records]
     if created == 253402300799:
-        assert (await images.list())[0].created == datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
-        return
-    with pytest.raises(FrameDecodeError, match="^list: "):
-        await images.list()
+        assert odd.created == datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+        assert warnings == []
+    else:
+        assert odd.created is None
+        (warning,) = warnings
+        assert warning.startswith("list: ")
+        assert "[0] ('sha256:odd').Created: " in warning
 
 
 async def test_requests_share_kept_connections_and_changes_open_their_own(

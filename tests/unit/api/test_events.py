@@ -490,7 +490,7 @@ async def test_a_daemon_that_comes_back_too_old_for_us_ends_it(
 
 
 @pytest.mark.parametrize(
-    "garbage", [b"<html>", b'{"Type": 7}\n', b"}\n", b"[1]\n"], ids=["html", "type", "brace", "array"]
+    "garbage", [b"<html>", b'{"Type": x}\n', b"}\n", b"[1]\n"], ids=["html", "word", "brace", "array"]
 )
 async def test_what_is_no_event_is_an_error_at_once_and_not_asked_for_again(
     images: ImageService, journal: Journal, garbage: bytes
