@@ -36,7 +36,6 @@ async def drained(stream: AsyncGenerator[object, None]) -> None:
 PARAMETERS: list[tuple[str, str, str, Send]] = [
     ("GET /images/json", "all", "1.41", lambda images: images.list(all=True)),
     ("GET /images/json", "filters", "1.41", lambda images: images.list("alpine")),
-    ("GET /images/json", "digests", "1.41", lambda images: images.list(digests=True)),
     ("GET /images/json", "shared-size", "1.42", lambda images: images.list(shared_size=True)),
     ("GET /images/json", "manifests", "1.47", lambda images: images.list(manifests=True)),
     ("GET /images/json", "identity", "1.54", lambda images: images.list(identity=True)),
