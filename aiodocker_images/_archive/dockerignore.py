@@ -1,7 +1,7 @@
 """Which files of a directory a `.dockerignore` leaves out: its patterns, and the order that decides. Pure.
 
 A path is relative to the directory and has `/` between its names; bytes that are no UTF-8 are surrogates in it.
-The patterns are those of Go's `filepath.Match`, and `**` for any number of directories, as Docker documents them.
+The patterns are those of `_glob`, where a plain one also matches all that is below it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
-from aiodocker_images.errors import ConfigError
+from aiodocker_images._glob import Glob
+from aiodocker_images.errors import ConfigError, shown
 
 __all__ = ["NO_PARENT", "IgnoreRules", "Inherited", "read_patterns"]
 
@@ -23,10 +24,6 @@ NO_PARENT: Final[Inherited] = ()
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _WILDCARD: Final = re.compile(r"[*?\[\]\\]")
-
-_DIRECTORIES: Final = "(?:.*/)?"
-_NAME: Final = "[^/]*"
-_IDEMPOTENT: Final = (_DIRECTORIES, _NAME)  # twice is as good as once, but costs backtracking a power each time
 
 
 def read_patterns(content: bytes) -> list[str]:
@@ -103,8 +100,8 @@ def _rule(text: str) -> _Rule:
             raise ConfigError("'!' alone in a .dockerignore excepts nothing")
     try:
         return _Rule(pattern, exception, _matcher(pattern))
-    except (re.error, ValueError) as error:
-        raise ConfigError(f"{pattern!r} in a .dockerignore is not a pattern: {error}") from error
+    except ValueError as error:
+        raise ConfigError(f"{shown(pattern)} in a .dockerignore is not a pattern: {error}") from error
 
 
 def _clean(pattern: str) -> str:
@@ -122,7 +119,7 @@ def _matcher(pattern: str) -> Callable[[str], object]:
         return functools.partial(_ends_with, pattern[2:])
     if pattern.endswith("**") and not _WILDCARD.search(pattern[:-2]):
         return functools.partial(_begins_with, pattern[:-2])
-    return re.compile(_translate(pattern)).fullmatch
+    return Glob(pattern).matches
 
 
 def _ends_with(end: str, path: str) -> bool:
@@ -131,58 +128,3 @@ def _ends_with(end: str, path: str) -> bool:
 
 def _begins_with(start: str, path: str) -> bool:
     return path.startswith(start)
-
-
-def _translate(pattern: str) -> str:
-    """Make a regular expression of a pattern; raise ValueError where Go's `filepath.Match` refuses it."""
-    parts: list[str] = []
-    rest = pattern
-    while rest:
-        char, rest = rest[0], rest[1:]
-        if char == "*" and rest.startswith("*"):
-            rest = rest[1:].removeprefix("/")
-            part = _DIRECTORIES if rest else ".*"
-        elif char == "*":
-            part = _NAME
-        elif char == "?":
-            part = "[^/]"
-        elif char == "[":
-            part, rest = _class(rest)
-        else:
-            if char == "\\":
-                char, rest = _escaped(char + rest)
-            part = re.escape(char)
-        if parts[-1:] != [part] or part not in _IDEMPOTENT:
-            parts.append(part)
-    return "".join(parts)
-
-
-def _class(rest: str) -> tuple[str, str]:
-    negation = "^" if rest.startswith("^") else ""
-    rest = rest.removeprefix(negation)
-    members = ""
-    while not (members and rest.startswith("]")):
-        low, rest = _member(rest)
-        high = low
-        if rest.startswith("-"):
-            high, rest = _member(rest[1:])
-        if not rest:
-            break
-        members += f"{re.escape(low)}-{re.escape(high)}"
-    if not rest:
-        raise ValueError("a [ is not closed")
-    return f"[{negation}{members}]", rest[1:]
-
-
-def _member(rest: str) -> tuple[str, str]:
-    if rest.startswith(("-", "]")):
-        raise ValueError("a - or ] in [] needs a backslash")
-    return _escaped(rest)
-
-
-def _escaped(rest: str) -> tuple[str, str]:
-    """Take one character, which a backslash may make a plain one."""
-    rest = rest.removeprefix("\\")
-    if not rest:
-        raise ValueError("it ends too early")
-    return rest[0], rest[1:]

@@ -187,7 +187,7 @@ BAD = [
 def test_what_is_no_pattern_is_an_error_that_shows_it(pattern: str) -> None:
     with pytest.raises(ConfigError) as caught:
         IgnoreRules(read_patterns(pattern.encode()))
-    assert repr(pattern.removeprefix("!").removesuffix("/") or "!") in str(caught.value)
+    assert ascii(pattern.removeprefix("!").removesuffix("/") or "!") in str(caught.value)
     assert "in a .dockerignore" in str(caught.value)
 
 
@@ -237,8 +237,7 @@ def test_any_text_is_a_pattern_or_an_error(patterns: list[str], path: str) -> No
     assert result in (True, False)
 
 
-def test_a_pattern_of_many_wildcards_is_matched_in_no_time() -> None:
-    """Repeated wildcards are folded; unfolded, this one takes Python's backtracking longer than a test may run."""
-    pattern = "**/" * 30 + "*/x"
-    path = "/".join("a" * 40)
-    assert not ignored([pattern], path)
+def test_the_message_about_a_bad_pattern_quotes_only_its_beginning() -> None:
+    with pytest.raises(ConfigError) as caught:
+        IgnoreRules(["a" * 500 + "["])
+    assert len(str(caught.value)) < 200
