@@ -31,6 +31,20 @@ if TYPE_CHECKING:
         ArchiveSource,
         ArchiveTarget,
     )
+    from ._distribution.config import (
+        RegistryConfig,
+    )
+    from ._distribution.manifests import (
+        Manifest,
+    )
+    from ._distribution.results import (
+        RateLimit,
+        RegistryImage,
+        RegistryPing,
+    )
+    from ._distribution.service import (
+        RegistryService,
+    )
     from ._dockercli.keychain import (
         DockerKeychain,
     )
@@ -47,11 +61,13 @@ if TYPE_CHECKING:
         MirrorSummary,
         OnMirrorFrame,
         OnTransferBytes,
-        Retry,
         TransferOutcome,
         mirror,
         mirror_on_cluster,
         transfer,
+    )
+    from ._retry import (
+        Retry,
     )
     from .api_version import (
         APIVersion,
@@ -96,10 +112,12 @@ if TYPE_CHECKING:
         NoSpaceError,
         NotFoundError,
         RateLimitedError,
+        RegistryUnreachableError,
         ServerError,
         ServiceClosedError,
         StreamInterruptedError,
         StreamStalledError,
+        TagImmutableError,
         UnauthorizedError,
         UnsupportedAPIVersionError,
         UnsupportedManifestError,
@@ -224,6 +242,7 @@ __all__ = [
     "ListingKeychain",
     "LoadResult",
     "LoginResult",
+    "Manifest",
     "ManifestSize",
     "MirrorFailure",
     "MirrorJob",
@@ -247,9 +266,15 @@ __all__ = [
     "PullIdentity",
     "PullResult",
     "PushResult",
+    "RateLimit",
     "RateLimitedError",
     "Reference",
     "RegistryAuth",
+    "RegistryConfig",
+    "RegistryImage",
+    "RegistryPing",
+    "RegistryService",
+    "RegistryUnreachableError",
     "RemovedImage",
     "Retry",
     "RootFS",
@@ -265,6 +290,7 @@ __all__ = [
     "StreamInterruptedError",
     "StreamStalledError",
     "TLSConfig",
+    "TagImmutableError",
     "TransferOutcome",
     "Ulimit",
     "UnauthorizedError",
@@ -285,6 +311,7 @@ _HOMES = (
     "models",
     "progress",
     "results",
+    "_retry",
     "api_version",
     "buildkit",
     "credentials",
@@ -296,6 +323,10 @@ _HOMES = (
     "_api.build",
     "_api.events",
     "service",
+    "_distribution.config",
+    "_distribution.results",
+    "_distribution.manifests",
+    "_distribution.service",
     "_mirror",
 )
 

@@ -2,12 +2,14 @@
 
     DockerError
     ├── DaemonUnreachableError(ConnectionError)   nothing that speaks the Engine API answers at the endpoint
+    ├── RegistryUnreachableError(ConnectionError) nothing that speaks the distribution API answers at the registry
     ├── APIError                                  the daemon said that it failed: by status or in a stream
     │   ├── InvalidParameterError  400
     │   ├── UnauthorizedError      401
     │   ├── ForbiddenError         403
     │   ├── NotFoundError          404
     │   ├── ConflictError          409
+    │   │   └── TagImmutableError  the registry does not let this tag be moved to another image
     │   ├── RateLimitedError       429, or "toomanyrequests" in any answer
     │   ├── NoSpaceError           "no space left on device" in any answer
     │   └── ServerError            5xx
@@ -55,10 +57,12 @@ __all__ = [
     "NoSpaceError",
     "NotFoundError",
     "RateLimitedError",
+    "RegistryUnreachableError",
     "ServerError",
     "ServiceClosedError",
     "StreamInterruptedError",
     "StreamStalledError",
+    "TagImmutableError",
     "UnauthorizedError",
     "UnsupportedAPIVersionError",
     "UnsupportedManifestError",
@@ -143,11 +147,16 @@ class DaemonUnreachableError(DockerError, ConnectionError):
     """Nothing that speaks the Engine API answers at the endpoint."""
 
 
+class RegistryUnreachableError(DockerError, ConnectionError):
+    """No connection to the registry, or what answers there does not speak the OCI distribution API."""
+
+
 class APIError(DockerError):
-    """The daemon answered that it failed.
+    """The daemon, or a registry, answered that it failed.
 
     `status` is the HTTP status, or the `code` of an error frame; None where a frame named none.
-    `method` and `path` name the endpoint of the Engine API, without the version.
+    `method` and `path` name the endpoint of the Engine API, without the version, or of the distribution API.
+    `code` is the registry's own word for the failure ("MANIFEST_UNKNOWN"), None where there is none.
     """
 
     def __init__(
@@ -157,6 +166,7 @@ class APIError(DockerError):
         status: int | None = None,
         method: str | None = None,
         path: str | None = None,
+        code: str | None = None,
         operation: str | None = None,
         endpoint: str | None = None,
     ) -> None:
@@ -164,6 +174,7 @@ class APIError(DockerError):
         self.status = status
         self.method = method
         self.path = path
+        self.code = code
 
     def _where(self) -> list[str]:
         where = [f"{self.method} {self.path}"] if self.method and self.path else []
@@ -192,8 +203,17 @@ class ConflictError(APIError):
     """The image is in use, or the name is taken (409)."""
 
 
+class TagImmutableError(ConflictError):
+    """The registry does not let this tag be moved: it exists, and points to another image."""
+
+
 class RateLimitedError(APIError):
-    """The registry asks to slow down (429, or "toomanyrequests" in any answer)."""
+    """The registry asks to slow down (429, or "toomanyrequests" in any answer).
+
+    `retry_after` is how many seconds the registry asked to wait, None if it did not say.
+    """
+
+    retry_after: float | None = None
 
 
 class NoSpaceError(APIError):

@@ -8,7 +8,7 @@ import copy
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from aiodocker_images.errors import ConfigError
+from aiodocker_images.errors import DockerError
 
 from .threads import outlast
 
@@ -46,7 +46,7 @@ class SharedRuns:
             raise
         try:
             result: T = run.task.result()
-        except ConfigError as error:
+        except DockerError as error:
             # Each gets its own, to be located and raised without the others' tracebacks.
             failure = copy.copy(error)
             failure.__cause__ = error.__cause__

@@ -7,7 +7,8 @@ from typing import Final, Literal, Self
 
 import msgspec
 
-from aiodocker_images.errors import ConfigError, DockerError, InvalidReferenceError
+from aiodocker_images._retry import Retry
+from aiodocker_images.errors import DockerError, InvalidReferenceError
 from aiodocker_images.models import Platform
 from aiodocker_images.reference import Reference
 
@@ -133,22 +134,3 @@ class MirrorSummary(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         counts = ", ".join(f"{count} {status}" for status in _STATUSES if (count := self.count(status)))
         return "\n".join([counts or "nothing to do", *(str(outcome) for outcome in self.failures)])
-
-
-class Retry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How often a step is tried, and how long it waits before the next: exponential backoff with jitter.
-
-    Before try n+1 it waits min(`maximum`, `initial` x 2^(n-1)) seconds, and up to `jitter` more.
-    """
-
-    attempts: int = 5
-    initial: float = 1.0
-    maximum: float = 60.0
-    jitter: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.attempts < 1:
-            raise ConfigError(f"attempts must be 1 or more, not {self.attempts}")
-        for name in ("initial", "maximum", "jitter"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ConfigError(f"{name} must be 0 seconds or more, not {getattr(self, name)}")
