@@ -10,17 +10,9 @@ from typing import Any, Final
 
 import msgspec
 
-from aiodocker_images.errors import (
-    APIError,
-    ConflictError,
-    ForbiddenError,
-    InvalidParameterError,
-    NoSpaceError,
-    NotFoundError,
-    RateLimitedError,
-    ServerError,
-    UnauthorizedError,
-)
+from aiodocker_images._http.refusals import BY_STATUS, MAX_PLAIN_TEXT, plain_text
+from aiodocker_images._struct import UNDECODABLE
+from aiodocker_images.errors import APIError, ForbiddenError, NoSpaceError, RateLimitedError, ServerError
 
 from .results import RateLimit
 
@@ -29,14 +21,9 @@ __all__ = ["MAX_ERROR_BODY", "rate_limit", "read_errors", "refusal", "retry_afte
 MAX_ERROR_BODY: Final = 64 << 10
 """Bytes that are read of the body of an error answer; a message is far shorter."""
 
-MAX_MESSAGE: Final = 2000
-"""Characters of an error that is shown; a proxy's page can be long."""
-
 MAX_ERRORS: Final = 20
 """Errors that are shown of one answer: a refused manifest can name each of its blobs."""
 
-# Of linear cost: what begins and has no end is passed over once.
-_TAG: Final = re.compile(r"<(?:style|script)\b.*?(?:</(?:style|script)>|\Z)|<[^<>]*>", re.DOTALL | re.IGNORECASE)
 _CODE: Final = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 _NO_SPACE: Final = re.compile(r"no space left on device|disk quota exceeded|quota (?:is )?exceeded", re.IGNORECASE)
 # Harbor: 412 "configured as immutable"; ECR: 400 TAG_INVALID "... because the tag is immutable"; Artifact Registry:
@@ -46,16 +33,6 @@ _IMMUTABLE: Final = re.compile(
     re.IGNORECASE,
 )
 _LIMIT: Final = re.compile(r"\s*(\d{1,9})\s*(?:;\s*w=(\d{1,9}))?\s*")
-
-_BY_STATUS: Final[dict[int, type[APIError]]] = {
-    400: InvalidParameterError,
-    401: UnauthorizedError,
-    403: ForbiddenError,
-    404: NotFoundError,
-    409: ConflictError,
-    429: RateLimitedError,
-    507: NoSpaceError,
-}
 
 
 class _Error(msgspec.Struct):
@@ -98,11 +75,11 @@ def read_errors(body: bytes) -> tuple[str | None, str]:
     """Return the first code and the whole message of the body of an error answer, whatever form it has."""
     try:
         errors = msgspec.json.decode(body, type=_Errors).errors or []
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        return None, _plain(body)
+    except UNDECODABLE:
+        return None, plain_text(body)
     codes = [each.code for each in errors if isinstance(each.code, str) and _CODE.fullmatch(each.code)]
     told = [text for each in errors[:MAX_ERRORS] if (text := _told(each))]
-    return (codes[0] if codes else None), _cut("; ".join(dict.fromkeys(told))) or _plain(body)
+    return (codes[0] if codes else None), _cut("; ".join(dict.fromkeys(told))) or plain_text(body)
 
 
 def _told(error: _Error) -> str:
@@ -113,24 +90,15 @@ def _told(error: _Error) -> str:
     return f"{words} ({detail})" if detail and detail not in words else words
 
 
-def _plain(body: bytes) -> str:
-    text = body.decode("utf-8", "replace")
-    if any(ord(letter) < 32 and not letter.isspace() for letter in text):
-        return ""
-    if text.lstrip().startswith("<"):
-        text = _TAG.sub(" ", text)
-    return _cut(text)
-
-
 def _cut(text: str) -> str:
     text = " ".join(text.split())
-    return text if len(text) <= MAX_MESSAGE else f"{text[:MAX_MESSAGE]}…"
+    return text if len(text) <= MAX_PLAIN_TEXT else f"{text[:MAX_PLAIN_TEXT]}…"
 
 
 def refusal(status: int, reason: str | None, headers: Mapping[str, str], body: bytes, *, challenged: bool) -> APIError:
     """Make the error of an error answer. `challenged` says whether it names how to log in."""
     code, message = read_errors(body)
-    cls = _BY_STATUS.get(status, ServerError if status >= 500 else APIError)
+    cls = BY_STATUS.get(status, ServerError if status >= 500 else APIError)
     if code == "TOOMANYREQUESTS":
         cls = RateLimitedError
     elif status >= 400 and _NO_SPACE.search(message):
@@ -139,7 +107,7 @@ def refusal(status: int, reason: str | None, headers: Mapping[str, str], body: b
         # Pulp 2.30 answers so for a repository that is not there, and GCR for a scope that is too small: nobody could
         # log in for that.
         cls = ForbiddenError
-    text = message or " ".join((reason or "").split())[:MAX_MESSAGE] or "the registry gave no reason"
+    text = message or " ".join((reason or "").split())[:MAX_PLAIN_TEXT] or "the registry gave no reason"
     error = cls(text, status=status, code=code)
     if isinstance(error, RateLimitedError):
         error.retry_after = retry_after(headers.get("Retry-After"))

@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from aiodocker_images._struct import UNDECODABLE
 from aiodocker_images.errors import (
     DigestMismatchError,
     FrameDecodeError,
@@ -214,6 +215,6 @@ class Repository:
         self._check_is_api(reply)
         try:
             return _TAGS.decode(reply.body).tags or []
-        except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        except UNDECODABLE as error:
             failure = FrameDecodeError(f"the list of tags of {self.name} is not what it should be: {error}")
         raise failure

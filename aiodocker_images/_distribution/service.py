@@ -11,6 +11,7 @@ import msgspec
 
 from aiodocker_images._dockercli.keychain import DockerKeychain
 from aiodocker_images._retry import Retry
+from aiodocker_images._struct import UNDECODABLE
 from aiodocker_images.credentials import Keychain, registry_name
 from aiodocker_images.errors import (
     DockerError,
@@ -313,6 +314,6 @@ def _image(top: Manifest, manifest: Manifest, body: bytes, *, who: str) -> Regis
                 for each in read.history or ()
             ),
         )
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+    except UNDECODABLE as error:
         failure = FrameDecodeError(f"the configuration of {who}@{manifest.digest} is not what it should be: {error}")
     raise failure

@@ -19,6 +19,7 @@ import msgspec
 from yarl import URL
 
 from aiodocker_images._aio.shared_runs import SharedRuns
+from aiodocker_images._struct import UNDECODABLE
 from aiodocker_images.credentials import Keychain, RegistryAuth
 from aiodocker_images.errors import EncodeError, FrameDecodeError, UnauthorizedError, shown
 
@@ -209,7 +210,7 @@ def _read_token(body: bytes) -> Authorization | None:
     """Return a token and how long to use it; None if there is none, for an exception would hold the body."""
     try:
         answer = msgspec.json.decode(body, type=_TokenAnswer)
-    except (msgspec.DecodeError, ValueError, RecursionError):
+    except UNDECODABLE:
         return None
     token = answer.token or answer.access_token or ""
     if not _TOKEN.fullmatch(token):

@@ -26,7 +26,15 @@ from aiodocker_images.errors import (
 )
 from aiodocker_images.progress import ErrorDocument
 
-__all__ = ["MAX_PLAIN_TEXT", "api_error_class", "read_error", "version_refused", "whole_text"]
+__all__ = [
+    "BY_STATUS",
+    "MAX_PLAIN_TEXT",
+    "api_error_class",
+    "plain_text",
+    "read_error",
+    "version_refused",
+    "whole_text",
+]
 
 MAX_PLAIN_TEXT: Final = 2000
 """Characters of an error that is no JSON; a proxy's page can be long."""
@@ -41,7 +49,7 @@ _VERSION_REFUSED = re.compile(
     r" (?:Minimum|Maximum) supported API version is (?P<theirs>[0-9.]+)"
 )
 
-_BY_STATUS: dict[int, type[APIError]] = {
+BY_STATUS: dict[int, type[APIError]] = {
     400: InvalidParameterError,
     401: UnauthorizedError,
     403: ForbiddenError,
@@ -119,8 +127,8 @@ def api_error_class(status: int | None, message: str) -> type[APIError]:
         message = f"{message[:_MAX_LOOKED_AT]}\n{message[-_MAX_LOOKED_AT:]}"
     if cls := _class_by_text(_ALWAYS, message):
         return cls
-    if status is not None and status in _BY_STATUS:
-        return _BY_STATUS[status]
+    if status is not None and status in BY_STATUS:
+        return BY_STATUS[status]
     # The code of a frame may be the exit code of a process, 1 to 255.
     if status is None or status < 300 or status >= 500:
         return _class_by_text(_BY_TEXT, message) or ServerError
@@ -147,11 +155,11 @@ def read_error(status: int, reason: str | None, body: bytes) -> tuple[int, str]:
     try:
         document = msgspec.json.decode(body, type=_ErrorDocument)
     except UNDECODABLE:
-        message = _plain_text(body)
+        message = plain_text(body)
     else:
         message = (document.message or document.words or document.cause or "").strip()
         if not message and _says_something(body):
-            message = _plain_text(body)  # somebody else's document, as of a proxy or an authorization plugin
+            message = plain_text(body)  # somebody else's document, as of a proxy or an authorization plugin
         # Podman answers 500 with "response": 404 to a save of a missing image.
         if document.response is not None and 400 <= document.response <= 599:
             status = document.response
@@ -171,7 +179,7 @@ def whole_text(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def _plain_text(body: bytes) -> str:
+def plain_text(body: bytes) -> str:
     """Make a message of a body that is no document of ours: a proxy's words or page; empty for binary data."""
     try:
         text = body.decode()
