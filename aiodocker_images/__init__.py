@@ -17,15 +17,13 @@ from ._version import __version__
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
-    from ._api.build import (
+    from ._api.build_options import (
         Builder,
+        BuildOptions,
         Ulimit,
     )
     from ._api.events import (
         Moment,
-    )
-    from ._api.operation import (
-        OnFrame,
     )
     from ._archive.streams import (
         ArchiveSource,
@@ -57,11 +55,11 @@ if TYPE_CHECKING:
         MirrorJob,
         MirrorOutcome,
         MirrorPlan,
+        MirrorProgress,
         MirrorStatus,
         MirrorSummary,
-        OnMirrorFrame,
-        OnTransferBytes,
         TransferOutcome,
+        TransferProgress,
         mirror,
         mirror_on_cluster,
         transfer,
@@ -162,9 +160,11 @@ if TYPE_CHECKING:
     from .progress import (
         ErrorDetail,
         LayerProgress,
+        OnProgress,
         ProgressDetail,
         ProgressFrame,
         ProgressTracker,
+        SaveProgress,
     )
     from .reference import (
         Reference,
@@ -193,6 +193,7 @@ __all__ = [
     "BuildCachePruneReport",
     "BuildIdentity",
     "BuildLog",
+    "BuildOptions",
     "BuildResult",
     "BuildStatus",
     "BuildStep",
@@ -248,15 +249,14 @@ __all__ = [
     "MirrorJob",
     "MirrorOutcome",
     "MirrorPlan",
+    "MirrorProgress",
     "MirrorStatus",
     "MirrorSummary",
     "Moment",
     "MultiKeychain",
     "NoSpaceError",
     "NotFoundError",
-    "OnFrame",
-    "OnMirrorFrame",
-    "OnTransferBytes",
+    "OnProgress",
     "Ping",
     "Platform",
     "ProgressDetail",
@@ -279,6 +279,7 @@ __all__ = [
     "Retry",
     "RootFS",
     "SSHTarget",
+    "SaveProgress",
     "SaveResult",
     "SearchResult",
     "ServerError",
@@ -292,6 +293,7 @@ __all__ = [
     "TLSConfig",
     "TagImmutableError",
     "TransferOutcome",
+    "TransferProgress",
     "Ulimit",
     "UnauthorizedError",
     "UnpackedSize",
@@ -319,8 +321,7 @@ _HOMES = (
     "endpoint",
     "_encoding",
     "_archive.streams",
-    "_api.operation",
-    "_api.build",
+    "_api.build_options",
     "_api.events",
     "service",
     "_distribution.config",

@@ -12,14 +12,32 @@ The frames are moby's `jsonstream.Message` and what Podman sends in its place. W
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
-__all__ = ["ErrorDetail", "LayerProgress", "ProgressDetail", "ProgressFrame", "ProgressTracker"]
+__all__ = [
+    "ErrorDetail",
+    "ErrorDocument",
+    "LayerProgress",
+    "OnProgress",
+    "ProgressDetail",
+    "ProgressFrame",
+    "ProgressTracker",
+    "SaveProgress",
+]
+
+P = TypeVar("P")
+
+OnProgress: TypeAlias = Callable[[P], object]
+"""What `on_progress=` takes: a function of one argument, plain or `async`. A coroutine is awaited before more is read.
+
+The argument is a `ProgressFrame` for pull, push, load, import and build, a `SaveProgress` for save, a `MirrorProgress`
+for `mirror()` and a `TransferProgress` for `transfer()`. What it raises ends the operation.
+"""
 
 
 class ProgressDetail(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +111,13 @@ class ProgressFrame(ErrorDocument, frozen=True, kw_only=True):
     """Output as text, line ends included: of a build, or what a load has loaded."""
     aux: Any = None
     """Data that is not meant to be shown: the digest of a push, the id of a built image, BuildKit's trace."""
+
+
+class SaveProgress(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a save has come."""
+
+    size: int
+    """Bytes of the archive that have been received so far. How many there will be, the Engine does not say."""
 
 
 class LayerProgress(msgspec.Struct, frozen=True, kw_only=True):

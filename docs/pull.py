@@ -26,7 +26,7 @@ from rich.text import Text
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import engines
-from aiodocker_images import ImageService, OnFrame, ProgressFrame
+from aiodocker_images import ImageService, OnProgress, ProgressFrame
 from aiodocker_images.cli.board import Board
 from aiodocker_images.cli.commands.transfers import SHORT_DIGEST
 from aiodocker_images.cli.jobs import Job, Result, run_jobs
@@ -126,8 +126,8 @@ async def pulled(host: str, registry: str) -> list[Text]:
         jobs = [Job(name, "Pulling") for name in IMAGES]
         report = OnItsWay(Board(jobs), jobs)
 
-        async def pull(job: Job, on_frame: OnFrame) -> Result:
-            pulled = await images.pull(job.name, on_frame=on_frame)
+        async def pull(job: Job, on_progress: OnProgress[ProgressFrame]) -> Result:
+            pulled = await images.pull(job.name, on_progress=on_progress)
             return Result(summary=f"{(pulled.digest or '')[:SHORT_DIGEST]}  new")
 
         failed = [error for error in await run_jobs(jobs, pull, report, concurrency=4) if error is not None]

@@ -25,9 +25,9 @@ from aiodocker_images import (
     MirrorJob,
     MirrorOutcome,
     MirrorPlan,
+    MirrorProgress,
     MirrorSummary,
     NotFoundError,
-    ProgressFrame,
 )
 
 PLAN = """
@@ -73,13 +73,13 @@ async def run(images: ImageService, plan: MirrorPlan) -> MirrorSummary:
     """Do the plan; print what is on its way, and each outcome as it comes."""
     begun: set[tuple[MirrorJob, str]] = set()
 
-    def follow(job: MirrorJob, step: str, _: ProgressFrame) -> None:
-        if (job, step) not in begun:
-            begun.add((job, step))
-            print(f"  {step:9} {job}")
+    def follow(progress: MirrorProgress) -> None:
+        if (progress.job, progress.step) not in begun:
+            begun.add((progress.job, progress.step))
+            print(f"  {progress.step:9} {progress.job}")
 
     outcomes: list[MirrorOutcome] = []
-    async for outcome in plan.mirror(images, on_frame=follow):
+    async for outcome in plan.mirror(images, on_progress=follow):
         print(f"  {outcome}")
         outcomes.append(outcome)
     return MirrorSummary.of(outcomes)

@@ -59,7 +59,7 @@ async def pull_with_bars(images: ImageService, name: str, console: Console) -> P
                 text = f"{layer.id} {layer.status:<18}"
                 progress.update(bars[layer.id], description=text, total=layer.total, completed=done)
 
-        return await images.pull(name, on_frame=draw)
+        return await images.pull(name, on_progress=draw)
 
 
 async def main_job(images: ImageService, registry: str, name: str, console: Console, directory: Path) -> None:

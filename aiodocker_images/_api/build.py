@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence, Sized
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Literal, cast, get_args
+from typing import Any, Final, Unpack, cast, get_args
 
 import msgspec
 
@@ -19,34 +18,36 @@ from aiodocker_images._archive.streams import ArchiveSource, check_source
 from aiodocker_images._encoding import Filters, Query, encode_filters, encode_json, flags
 from aiodocker_images._http.call import Call
 from aiodocker_images.api_version import first_version
-from aiodocker_images.credentials import RegistryAuth, registry_config_header
+from aiodocker_images.credentials import registry_config_header
 from aiodocker_images.errors import InvalidReferenceError
-from aiodocker_images.models import BuildCachePruneReport, Platform
-from aiodocker_images.progress import ProgressFrame
+from aiodocker_images.models import BuildCachePruneReport
+from aiodocker_images.progress import OnProgress, ProgressFrame
 from aiodocker_images.reference import Reference
 from aiodocker_images.results import BuildResult
 
+from .build_options import Builder, BuildOptions
 from .build_output import StepOutput
-from .operation import REGISTRY_CONFIG, OnFrame, Operation, Operator, chosen_platform
+from .operation import REGISTRY_CONFIG, Operation, Operator, chosen_platform
 from .outcomes import BuildOutcome
 
-__all__ = ["Build", "Builder", "Ulimit"]
+__all__ = ["Build"]
 
-Builder = Literal["classic", "buildkit"]
-"""What builds: the Engine's first builder, or BuildKit. Podman has one of its own and takes no notice."""
-
+# What BuildKit ignores.
+_CLASSIC: Final = (
+    "memory",
+    "memory_swap",
+    "cpu_shares",
+    "cpu_period",
+    "cpu_quota",
+    "cpuset_cpus",
+    "cpuset_mems",
+    "cgroup_parent",
+    "isolation",
+)
 _QUERY_NAMES: Final = {"memory_swap": "memswap"}  # the others are ours without the _
 
 _PRUNED: Final = msgspec.json.Decoder(BuildCachePruneReport)
 _REMOTE: Final = ("http://", "https://", "git://", "git@", "github.com/")
-
-
-class Ulimit(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
-    """A limit for the processes of RUN: `name` ("nofile"), and how far it is set (`soft`) and may be set (`hard`)."""
-
-    name: str
-    soft: int
-    hard: int
 
 
 class Build(Operator):
@@ -56,39 +57,10 @@ class Build(Operator):
         self,
         context: ArchiveSource,
         *,
-        dockerfile: str | os.PathLike[str] | None = None,
-        tags: str | Reference | Iterable[str | Reference] = (),
-        target: str | None = None,
-        build_args: Mapping[str, str | None] | None = None,
-        labels: Mapping[str, str] | None = None,
-        platform: str | Platform | None = None,
-        pull: bool = False,
-        no_cache: bool = False,
-        cache_from: Iterable[str] = (),
-        quiet: bool = False,
-        remove_intermediate: bool = True,
-        force_remove: bool = False,
-        squash: bool = False,
-        network_mode: str | None = None,
-        extra_hosts: Mapping[str, str] | Iterable[str] = (),
-        memory: int | None = None,
-        memory_swap: int | None = None,
-        cpu_shares: int | None = None,
-        cpu_period: int | None = None,
-        cpu_quota: int | None = None,
-        cpuset_cpus: str | None = None,
-        cpuset_mems: str | None = None,
-        shm_size: int | None = None,
-        ulimits: Iterable[Ulimit] = (),
-        cgroup_parent: str | None = None,
-        isolation: str | None = None,
-        security_opt: Iterable[str] = (),
-        builder: Builder = "classic",
-        outputs: Sequence[Mapping[str, object]] = (),
-        auth: Mapping[str, RegistryAuth] | None = None,
-        on_frame: OnFrame | None = None,
+        on_progress: OnProgress[ProgressFrame] | None = None,
+        **options: Unpack[BuildOptions],
     ) -> BuildResult:
-        """Build an image from a context: the files that its Dockerfile may copy.
+        """Build an image from a context: the files that its Dockerfile may copy. `options` are those of `BuildOptions`.
 
         `context` is the path of a directory, which is sent as a tar without what its `.dockerignore` leaves out;
         a tar in any form that `load` takes, sent as it is; or a text that begins like a URL (`http://`,
@@ -130,159 +102,19 @@ class Build(Operator):
         that the builder would ignore; `InvalidReferenceError`, `StreamInterruptedError` and every other
         `DockerError`. POST /build (API 1.41; with BuildKit, `shm_size` and `ulimits`: 1.42).
         """
-        outcome = _outcome(outputs, quiet=quiet)
-        frames = self.build_stream(
-            context,
-            dockerfile=dockerfile,
-            tags=tags,
-            target=target,
-            build_args=build_args,
-            labels=labels,
-            platform=platform,
-            pull=pull,
-            no_cache=no_cache,
-            cache_from=cache_from,
-            quiet=quiet,
-            remove_intermediate=remove_intermediate,
-            force_remove=force_remove,
-            squash=squash,
-            network_mode=network_mode,
-            extra_hosts=extra_hosts,
-            memory=memory,
-            memory_swap=memory_swap,
-            cpu_shares=cpu_shares,
-            cpu_period=cpu_period,
-            cpu_quota=cpu_quota,
-            cpuset_cpus=cpuset_cpus,
-            cpuset_mems=cpuset_mems,
-            shm_size=shm_size,
-            ulimits=ulimits,
-            cgroup_parent=cgroup_parent,
-            isolation=isolation,
-            security_opt=security_opt,
-            builder=builder,
-            outputs=outputs,
-            auth=auth,
-        )
-        async with contextlib.aclosing(frames):
-            async for frame in frames:
-                outcome.update(frame)
-                if on_frame is not None:
-                    on_frame(frame)
-        return outcome.result()
+        return await self._run(_build(context, options), on_progress)
 
     def build_stream(
         self,
         context: ArchiveSource,
-        *,
-        dockerfile: str | os.PathLike[str] | None = None,
-        tags: str | Reference | Iterable[str | Reference] = (),
-        target: str | None = None,
-        build_args: Mapping[str, str | None] | None = None,
-        labels: Mapping[str, str] | None = None,
-        platform: str | Platform | None = None,
-        pull: bool = False,
-        no_cache: bool = False,
-        cache_from: Iterable[str] = (),
-        quiet: bool = False,
-        remove_intermediate: bool = True,
-        force_remove: bool = False,
-        squash: bool = False,
-        network_mode: str | None = None,
-        extra_hosts: Mapping[str, str] | Iterable[str] = (),
-        memory: int | None = None,
-        memory_swap: int | None = None,
-        cpu_shares: int | None = None,
-        cpu_period: int | None = None,
-        cpu_quota: int | None = None,
-        cpuset_cpus: str | None = None,
-        cpuset_mems: str | None = None,
-        shm_size: int | None = None,
-        ulimits: Iterable[Ulimit] = (),
-        cgroup_parent: str | None = None,
-        isolation: str | None = None,
-        security_opt: Iterable[str] = (),
-        builder: Builder = "classic",
-        outputs: Sequence[Mapping[str, object]] = (),
-        auth: Mapping[str, RegistryAuth] | None = None,
+        **options: Unpack[BuildOptions],
     ) -> AsyncGenerator[ProgressFrame, None]:
         """Build an image and yield what the builder says; see `build`. Leaving the generator ends the build.
 
         The output is in `stream`. Frames of BuildKit have a `BuildTrace` in `aux`, and in `stream` the same as
         text.
         """
-        remote = isinstance(context, str) and context.startswith(_REMOTE)
-        if not remote:
-            check_source(context)
-        if builder not in get_args(Builder):
-            raise ValueError(f"builder must be one of {get_args(Builder)}, not {builder!r}")
-        limits: dict[str, str | int | None] = {
-            "memory": memory,
-            "memory_swap": memory_swap,
-            "cpu_shares": cpu_shares,
-            "cpu_period": cpu_period,
-            "cpu_quota": cpu_quota,
-            "cpuset_cpus": cpuset_cpus,
-            "cpuset_mems": cpuset_mems,
-            "cgroup_parent": cgroup_parent,
-            "isolation": isolation,
-        }
-        classic = _given(limits) + tuple(("security_opt", option) for option in _texts(security_opt))
-        limited = tuple(ulimits)
-        if builder == "classic" and outputs:
-            raise ValueError("outputs are for builder='buildkit': the classic builder ignores them")
-        if builder == "buildkit" and (classic or auth):
-            ignored = ", ".join([*dict(classic), *(["auth"] if auth else [])])
-            raise ValueError(f"BuildKit ignores {ignored}: leave that out, or build with builder='classic'")
-        names = [_tag(tag) for tag in ((tags,) if isinstance(tags, str | Reference) else tags)]
-        path = None if dockerfile is None else context_path(dockerfile)
-        query: Query = (
-            *_given(
-                {
-                    "remote": str(context) if remote else None,
-                    "dockerfile": path,
-                    "target": target,
-                    "platform": chosen_platform(platform),
-                    "networkmode": network_mode,
-                    "shmsize": shm_size,
-                    "version": "2" if builder == "buildkit" else None,
-                }
-            ),
-            *(("t", str(name)) for name in names),
-            *(("extrahosts", host) for host in _hosts(extra_hosts)),
-            *_documents(
-                {
-                    "buildargs": dict(build_args or {}),
-                    "labels": dict(labels or {}),
-                    "cachefrom": _texts(cache_from),
-                    "ulimits": limited,
-                    "outputs": outputs,
-                }
-            ),
-            *flags(q=quiet, nocache=no_cache, pull=pull, forcerm=force_remove, squash=squash),
-            *(() if remove_intermediate else (("rm", "false"),)),
-            *((_QUERY_NAMES.get(name, name.replace("_", "")), value) for name, value in classic),
-        )
-        gated = {"buildkit_shm_size": shm_size is not None, "buildkit_ulimits": bool(limited)}
-        call = Call(
-            verb="build",
-            subject=names[0].familiar if names else "",
-            method="POST",
-            path="/build",
-            query=query,
-            headers={REGISTRY_CONFIG: registry_config_header(auth)} if auth else {},
-            parameters=tuple(name for name, given in gated.items() if given and builder == "buildkit"),
-        )
-        return self._frames(
-            Operation(
-                call=call,
-                outcome=_outcome(outputs, quiet=quiet),
-                source=None if remote else context,
-                complete=functools.partial(_with_directory, dockerfile=path),
-                output=StepOutput(),
-                whole_keychain=builder == "classic" and auth is None,
-            )
-        )
+        return self._frames(_build(context, options))
 
     async def prune_build_cache(
         self,
@@ -320,6 +152,83 @@ class Build(Operator):
             parameters=tuple(name for name, size in gated.items() if size is not None),
         )
         return await self._transport.fetch(call, _PRUNED)
+
+
+def _build(context: ArchiveSource, options: BuildOptions) -> Operation[BuildResult]:
+    if unknown := sorted(set(options) - set(BuildOptions.__annotations__)):
+        raise TypeError(f"build has no option {unknown[0]!r}")
+    remote = isinstance(context, str) and context.startswith(_REMOTE)
+    if not remote:
+        check_source(context)
+    builder = options.get("builder", "classic")
+    if builder not in get_args(Builder):
+        raise ValueError(f"builder must be one of {get_args(Builder)}, not {builder!r}")
+    limits = cast("Mapping[str, str | int | None]", options)
+    classic = _given({name: limits.get(name) for name in _CLASSIC}) + tuple(
+        ("security_opt", option) for option in _texts(options.get("security_opt", ()))
+    )
+    limited = tuple(options.get("ulimits", ()))
+    shm_size, auth = options.get("shm_size"), options.get("auth")
+    outputs, quiet = options.get("outputs", ()), options.get("quiet", False)
+    if builder == "classic" and outputs:
+        raise ValueError("outputs are for builder='buildkit': the classic builder ignores them")
+    if builder == "buildkit" and (classic or auth):
+        ignored = ", ".join([*dict(classic), *(["auth"] if auth else [])])
+        raise ValueError(f"BuildKit ignores {ignored}: leave that out, or build with builder='classic'")
+    tags, dockerfile = options.get("tags", ()), options.get("dockerfile")
+    names = [_tag(tag) for tag in ((tags,) if isinstance(tags, str | Reference) else tags)]
+    path = None if dockerfile is None else context_path(dockerfile)
+    query: Query = (
+        *_given(
+            {
+                "remote": str(context) if remote else None,
+                "dockerfile": path,
+                "target": options.get("target"),
+                "platform": chosen_platform(options.get("platform")),
+                "networkmode": options.get("network_mode"),
+                "shmsize": shm_size,
+                "version": "2" if builder == "buildkit" else None,
+            }
+        ),
+        *(("t", str(name)) for name in names),
+        *(("extrahosts", host) for host in _hosts(options.get("extra_hosts", ()))),
+        *_documents(
+            {
+                "buildargs": dict(options.get("build_args") or {}),
+                "labels": dict(options.get("labels") or {}),
+                "cachefrom": _texts(options.get("cache_from", ())),
+                "ulimits": limited,
+                "outputs": outputs,
+            }
+        ),
+        *flags(
+            q=quiet,
+            nocache=options.get("no_cache"),
+            pull=options.get("pull"),
+            forcerm=options.get("force_remove"),
+            squash=options.get("squash"),
+        ),
+        *(() if options.get("remove_intermediate", True) else (("rm", "false"),)),
+        *((_QUERY_NAMES.get(name, name.replace("_", "")), value) for name, value in classic),
+    )
+    gated = {"buildkit_shm_size": shm_size is not None, "buildkit_ulimits": bool(limited)}
+    call = Call(
+        verb="build",
+        subject=names[0].familiar if names else "",
+        method="POST",
+        path="/build",
+        query=query,
+        headers={REGISTRY_CONFIG: registry_config_header(auth)} if auth else {},
+        parameters=tuple(name for name, given in gated.items() if given and builder == "buildkit"),
+    )
+    return Operation(
+        call=call,
+        outcome=_outcome(outputs, quiet=quiet),
+        source=None if remote else context,
+        complete=functools.partial(_with_directory, dockerfile=path),
+        output=StepOutput(),
+        whole_keychain=builder == "classic" and auth is None,
+    )
 
 
 async def _with_directory(operation: Operation[Any], *, dockerfile: str | None) -> Operation[Any]:

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapp
 from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, TypeVar
 
+from aiodocker_images._aio.callbacks import check_callback, tell
 from aiodocker_images._archive.streams import ArchiveSource, open_source
 from aiodocker_images._http.call import Call
 from aiodocker_images._http.transport import Transport
@@ -27,18 +28,16 @@ from aiodocker_images.errors import (
     UnauthorizedError,
 )
 from aiodocker_images.models import Platform
-from aiodocker_images.progress import ProgressFrame
+from aiodocker_images.progress import OnProgress, ProgressFrame
 
 from .build_output import StepOutput
 from .json_stream import FrameDecoder
 from .outcomes import Outcome
 
-__all__ = ["REGISTRY_CONFIG", "OnFrame", "Operation", "Operator", "chosen_platform"]
+__all__ = ["REGISTRY_CONFIG", "Operation", "Operator", "chosen_platform"]
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
-
-OnFrame = Callable[[ProgressFrame], object]
 
 REGISTRY_AUTH: Final = "X-Registry-Auth"
 REGISTRY_CONFIG: Final = "X-Registry-Config"
@@ -74,12 +73,13 @@ class Operator:
         self._transport = transport
         self._keychain = keychain
 
-    async def _run(self, operation: Operation[R], on_frame: OnFrame | None) -> R:
+    async def _run(self, operation: Operation[R], on_progress: OnProgress[ProgressFrame] | None) -> R:
         """Run an operation to its end: the coroutines fold the same frames that their twins yield."""
+        check_callback(on_progress)
         async with contextlib.aclosing(self._frames(operation)) as frames:
             async for frame in frames:
-                if on_frame is not None:
-                    on_frame(frame)
+                if on_progress is not None:
+                    await tell(on_progress, frame)
         return operation.outcome.result()
 
     async def _frames(self, operation: Operation[Any]) -> AsyncGenerator[ProgressFrame, None]:

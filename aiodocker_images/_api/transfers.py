@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Final
 
+from aiodocker_images._aio.callbacks import check_callback, tell
 from aiodocker_images._archive.streams import ArchiveSource, ArchiveTarget, check_source, check_target, open_sink
 from aiodocker_images._archive.tar_check import TarCheck
 from aiodocker_images._encoding import Query, encode_platforms, path_segment
@@ -13,11 +14,11 @@ from aiodocker_images._http.call import Call
 from aiodocker_images.credentials import RegistryAuth
 from aiodocker_images.errors import InvalidReferenceError
 from aiodocker_images.models import Platform
-from aiodocker_images.progress import ProgressFrame
+from aiodocker_images.progress import OnProgress, ProgressFrame, SaveProgress
 from aiodocker_images.reference import Reference, name_or_id
 from aiodocker_images.results import ImportResult, LoadResult, PullResult, PushResult, SaveResult
 
-from .operation import OnFrame, Operation, Operator, chosen_platform
+from .operation import Operation, Operator, chosen_platform
 from .outcomes import ImportOutcome, LoadOutcome, PullOutcome, PushOutcome
 
 __all__ = ["Transfers"]
@@ -35,19 +36,20 @@ class Transfers(Operator):
         platform: str | Platform | None = None,
         auth: RegistryAuth | None = None,
         all_tags: bool = False,
-        on_frame: OnFrame | None = None,
+        on_progress: OnProgress[ProgressFrame] | None = None,
     ) -> PullResult:
         """Pull an image from its registry.
 
         Without a tag or digest it is `latest`; with `all_tags`, every tag of the repository. `platform`
         ("linux/arm64") selects one of a multi-platform image; the default is `DOCKER_DEFAULT_PLATFORM`, or else the
-        daemon's own. `auth` beats the keychain. `on_frame` is called with each progress frame.
+        daemon's own. `auth` beats the keychain. `on_progress`, a function or a coroutine function, is called with
+        each progress frame.
 
         Raises `InvalidReferenceError`, `InvalidPlatformError`, `NotFoundError`, `UnauthorizedError`,
         `ForbiddenError`, `RateLimitedError`, `NoSpaceError`, `StreamInterruptedError` and every other
         `DockerError`. POST /images/create?fromImage (API 1.41).
         """
-        return await self._run(_pull(reference, platform, auth, all_tags=all_tags), on_frame)
+        return await self._run(_pull(reference, platform, auth, all_tags=all_tags), on_progress)
 
     def pull_stream(
         self,
@@ -70,18 +72,18 @@ class Transfers(Operator):
         platform: str | Platform | None = None,
         auth: RegistryAuth | None = None,
         all_tags: bool = False,
-        on_frame: OnFrame | None = None,
+        on_progress: OnProgress[ProgressFrame] | None = None,
     ) -> PushResult:
         """Push an image to the registry that its name says.
 
         Without a tag it is `latest`; with `all_tags`, every local tag of the repository. `platform` pushes
-        one of a multi-platform image alone (API 1.46). `auth` and `on_frame` as in `pull`.
+        one of a multi-platform image alone (API 1.46). `auth` and `on_progress` as in `pull`.
 
         Raises `InvalidReferenceError` (for a digest, too: a push names a tag), `UnsupportedAPIVersionError`,
         `NotFoundError`, `UnauthorizedError`, `ForbiddenError`, `StreamInterruptedError` and every other
         `DockerError`. POST /images/{name}/push (API 1.41).
         """
-        return await self._run(_push(reference, platform, auth, all_tags=all_tags), on_frame)
+        return await self._run(_push(reference, platform, auth, all_tags=all_tags), on_progress)
 
     def push_stream(
         self,
@@ -100,7 +102,7 @@ class Transfers(Operator):
         *,
         platforms: Iterable[str | Platform] = (),
         quiet: bool = False,
-        on_frame: OnFrame | None = None,
+        on_progress: OnProgress[ProgressFrame] | None = None,
     ) -> LoadResult:
         """Load images from a tar as `save` and `docker save` write it, gzip, bzip2, xz or zstd compressed or not.
 
@@ -113,7 +115,7 @@ class Transfers(Operator):
         (`APIError`); `NoSpaceError`, `StreamInterruptedError` and every other `DockerError`.
         POST /images/load (API 1.41).
         """
-        return await self._run(_load(source, platforms, quiet=quiet), on_frame)
+        return await self._run(_load(source, platforms, quiet=quiet), on_progress)
 
     def load_stream(
         self, source: ArchiveSource, *, platforms: Iterable[str | Platform] = (), quiet: bool = False
@@ -130,7 +132,7 @@ class Transfers(Operator):
         changes: Sequence[str] = (),
         message: str | None = None,
         platform: str | Platform | None = None,
-        on_frame: OnFrame | None = None,
+        on_progress: OnProgress[ProgressFrame] | None = None,
     ) -> ImportResult:
         """Make an image of the tar of a root file system.
 
@@ -143,7 +145,7 @@ class Transfers(Operator):
         """
         return await self._run(
             _import(source, repository=repository, tag=tag, changes=changes, message=message, platform=platform),
-            on_frame,
+            on_progress,
         )
 
     def import_stream(
@@ -167,15 +169,14 @@ class Transfers(Operator):
         to: ArchiveTarget,
         platforms: Iterable[str | Platform] = (),
         checksum: bool = False,
-        on_bytes: Callable[[int], object] | None = None,
+        on_progress: OnProgress[SaveProgress] | None = None,
     ) -> SaveResult:
         """Save images with their names, layers and history to one tar, which `load` reads.
 
         `to` is a path or a file opened for writing bytes. A path is written to a temporary neighbour, flushed
         to the disk and renamed, with mode 0600 or that of the file it replaces: whatever fails, no half
         archive stands there. `checksum` computes the sha256 of the bytes on the way. `platforms` as in `load`.
-        `on_bytes` is called with the number of bytes received so far, each time some come; how many there will
-        be, the Engine does not say.
+        `on_progress` is called with a `SaveProgress`, the number of bytes received so far, each time some come.
 
         Raises `ArchiveFileError` for a target that cannot be written (a full disk, too), before anything is
         sent if it cannot be created; `ArchiveError` if the daemon reported an error inside the tar or ended
@@ -184,13 +185,14 @@ class Transfers(Operator):
         """
         call = _save(references, platforms)
         check_target(to)
+        check_callback(on_progress)
         with self._transport.located(call):
             async with open_sink(to, checksum=checksum) as sink:
                 async with contextlib.aclosing(self._archive(call)) as chunks:
                     async for chunk in chunks:
                         await sink.write((chunk,))
-                        if on_bytes is not None:
-                            on_bytes(sink.size)
+                        if on_progress is not None:
+                            await tell(on_progress, SaveProgress(size=sink.size))
                 await sink.commit()
                 return SaveResult(size=sink.size, digest=sink.digest)
 

@@ -1,10 +1,9 @@
 """Mirroring: many images between registries through an Engine, or between two Engines. On `ImageService` alone."""
 
 from .cluster import mirror_on_cluster
-from .engine_to_engine import OnTransferBytes, TransferOutcome, transfer
+from .engine_to_engine import TransferOutcome, TransferProgress, transfer
 from .entry import mirror
-from .jobs import MirrorFailure, MirrorJob, MirrorOutcome, MirrorStatus, MirrorSummary, Retry
-from .options import OnMirrorFrame
+from .jobs import MirrorFailure, MirrorJob, MirrorOutcome, MirrorProgress, MirrorStatus, MirrorSummary, Retry
 from .plan import CredentialNames, MirrorPlan
 
 __all__ = [
@@ -13,12 +12,12 @@ __all__ = [
     "MirrorJob",
     "MirrorOutcome",
     "MirrorPlan",
+    "MirrorProgress",
     "MirrorStatus",
     "MirrorSummary",
-    "OnMirrorFrame",
-    "OnTransferBytes",
     "Retry",
     "TransferOutcome",
+    "TransferProgress",
     "mirror",
     "mirror_on_cluster",
     "transfer",

@@ -4,23 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
 
+from aiodocker_images._aio.callbacks import check_callback, tell
 from aiodocker_images._aio.threads import outlast
 from aiodocker_images.errors import ConfigError, DockerError, NotFoundError
+from aiodocker_images.progress import OnProgress
 from aiodocker_images.reference import Reference, name_or_id
 from aiodocker_images.service import ImageService
 
 from .jobs import MirrorFailure
 from .options import DEFAULT_CONCURRENCY
 
-__all__ = ["OnTransferBytes", "TransferOutcome", "transfer"]
+__all__ = ["TransferOutcome", "TransferProgress", "transfer"]
 
-OnTransferBytes = Callable[[str, int, int | None], object]
+
+class TransferProgress(msgspec.Struct, frozen=True, kw_only=True):
+    """How far one image has come."""
+
+    reference: str
+    """The name that its outcome will have."""
+    size: int
+    """Bytes of its archive that went so far."""
+    expected: int | None
+    """About how many there will be, by what the source says of the image's size; None if it says nothing."""
 
 
 class TransferOutcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -51,7 +62,7 @@ def transfer(
     target: ImageService,
     *references: str | Reference,
     concurrency: int = DEFAULT_CONCURRENCY,
-    on_bytes: OnTransferBytes | None = None,
+    on_progress: OnProgress[TransferProgress] | None = None,
 ) -> AsyncGenerator[TransferOutcome, None]:
     """Save images from one Engine into another, `concurrency` at once, and yield what came of each as it ends.
 
@@ -60,15 +71,15 @@ def transfer(
     same id, is skipped. One image's failure is its own outcome. Leaving the generator ends what is under way; an
     archive that was cut gives the target no image.
 
-    `on_bytes` is called with the name as its outcome will have it, how many bytes of it went so far, and about how many
-    there will be, by what the source says of the image's size; None if it says nothing.
+    `on_progress`, a function or a coroutine function, is called with a `TransferProgress` whenever some bytes went.
 
     Raises at the call `InvalidReferenceError`, and `ConfigError` for a concurrency that makes no sense.
     """
     if concurrency < 1:
         raise ConfigError(f"concurrency must be 1 or more, not {concurrency}")
+    check_callback(on_progress)
     names = tuple(dict.fromkeys(name_or_id(reference) for reference in references))
-    return _outcomes(source, target, names, concurrency, on_bytes)
+    return _outcomes(source, target, names, concurrency, on_progress)
 
 
 async def _outcomes(
@@ -76,13 +87,13 @@ async def _outcomes(
     target: ImageService,
     names: tuple[str, ...],
     concurrency: int,
-    on_bytes: OnTransferBytes | None,
+    on_progress: OnProgress[TransferProgress] | None,
 ) -> AsyncGenerator[TransferOutcome, None]:
     slots = asyncio.Semaphore(concurrency)
 
     async def one(name: str) -> TransferOutcome:
         async with slots:
-            return await _transfer(source, target, name, on_bytes)
+            return await _transfer(source, target, name, on_progress)
 
     tasks = [asyncio.create_task(one(name), name=f"transfer {name}") for name in names]
     waiting = set(tasks)
@@ -98,7 +109,7 @@ async def _outcomes(
 
 
 async def _transfer(
-    source: ImageService, target: ImageService, name: str, on_bytes: OnTransferBytes | None
+    source: ImageService, target: ImageService, name: str, on_progress: OnProgress[TransferProgress] | None
 ) -> TransferOutcome:
     loop = asyncio.get_running_loop()
     started, size = loop.time(), 0
@@ -109,8 +120,8 @@ async def _transfer(
         async with contextlib.aclosing(source.save_stream(name)) as chunks:
             async for chunk in chunks:
                 size += len(chunk)
-                if on_bytes is not None:
-                    on_bytes(name, size, expected)
+                if on_progress is not None:
+                    await tell(on_progress, TransferProgress(reference=name, size=size, expected=expected))
                 yield chunk
 
     try:
@@ -118,8 +129,8 @@ async def _transfer(
         if here.is_same_as(await _content_there(target, name)):
             return TransferOutcome(reference=name, status="skipped", elapsed=loop.time() - started)
         expected = here.size
-        if on_bytes is not None:
-            on_bytes(name, 0, expected)
+        if on_progress is not None:
+            await tell(on_progress, TransferProgress(reference=name, size=0, expected=expected))
         loaded = await target.load(archive())
     except DockerError as error:
         failure = MirrorFailure.of(error)

@@ -9,14 +9,16 @@ from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from aiodocker_images._aio.callbacks import check_callback
 from aiodocker_images._aio.threads import outlast
 from aiodocker_images.errors import ConfigError
 from aiodocker_images.models import Platform
+from aiodocker_images.progress import OnProgress
 from aiodocker_images.service import ImageService
 
-from .jobs import MirrorJob, MirrorOutcome, Retry
+from .jobs import MirrorJob, MirrorOutcome, MirrorProgress, Retry
 from .journal import Journal
-from .options import DEFAULT_CONCURRENCY, ONCE, OnMirrorFrame, Options, checked_jobs, checked_platforms
+from .options import DEFAULT_CONCURRENCY, ONCE, Options, checked_jobs, checked_platforms
 from .runner import Run
 
 __all__ = ["mirror", "outcomes", "require_tenacity"]
@@ -34,7 +36,7 @@ def mirror(
     journal: str | os.PathLike[str] | None = None,
     keep: bool = False,
     require_digest: bool = False,
-    on_frame: OnMirrorFrame | None = None,
+    on_progress: OnProgress[MirrorProgress] | None = None,
 ) -> AsyncGenerator[MirrorOutcome, None]:
     """Mirror images from their registries to others, and yield the outcome of each job as it ends.
 
@@ -53,8 +55,8 @@ def mirror(
     a file in which the run notes what it does: after a kill, the same call does only what is left, and gives back
     what the killed run had borrowed. It is one run's at a time.
 
-    Leaving the generator in any way ends all that is under way, and waits for it. `on_frame` is called with the job
-    (of a shared pull, the first), "pull" or "push", and each progress frame.
+    Leaving the generator in any way ends all that is under way, and waits for it. `on_progress`, a function or a
+    coroutine function, is called with a `MirrorProgress` for each progress frame of a pull or a push.
 
     Raises at the call `ConfigError` for options that make no sense, two jobs that write the same target and a
     missing `tenacity` (the extra `mirror`); then `ConfigError` for a file that is no journal of this format, in use
@@ -62,6 +64,7 @@ def mirror(
     borrowed.
     """
     require_tenacity()
+    check_callback(on_progress)
     options = Options(
         concurrency=concurrency,
         per_registry=per_registry,
@@ -71,7 +74,7 @@ def mirror(
         keep=keep,
         require_digest=require_digest,
     )
-    return outcomes(images, checked_jobs(jobs), options, None if journal is None else Path(journal), on_frame)
+    return outcomes(images, checked_jobs(jobs), options, None if journal is None else Path(journal), on_progress)
 
 
 def require_tenacity() -> None:
@@ -85,7 +88,7 @@ async def outcomes(
     jobs: Sequence[MirrorJob],
     options: Options,
     path: Path | None = None,
-    on_frame: OnMirrorFrame | None = None,
+    on_progress: OnProgress[MirrorProgress] | None = None,
 ) -> AsyncGenerator[MirrorOutcome, None]:
     """Run checked jobs in a task of their own, which ends whenever this generator does."""
     queue: asyncio.Queue[MirrorOutcome | None] = asyncio.Queue()
@@ -96,7 +99,7 @@ async def outcomes(
                 await Run(images, jobs, options, await Journal.read(path), emit=queue.put_nowait).plan()
             else:
                 async with Journal(path) as journal:
-                    run = Run(images, jobs, options, journal, emit=queue.put_nowait, on_frame=on_frame)
+                    run = Run(images, jobs, options, journal, emit=queue.put_nowait, on_progress=on_progress)
                     await run.run()
         finally:
             queue.put_nowait(None)

@@ -10,9 +10,10 @@ import msgspec
 from aiodocker_images._retry import Retry
 from aiodocker_images.errors import DockerError, InvalidReferenceError
 from aiodocker_images.models import Platform
+from aiodocker_images.progress import ProgressFrame
 from aiodocker_images.reference import Reference
 
-__all__ = ["MirrorFailure", "MirrorJob", "MirrorOutcome", "MirrorStatus", "MirrorSummary", "Retry"]
+__all__ = ["MirrorFailure", "MirrorJob", "MirrorOutcome", "MirrorProgress", "MirrorStatus", "MirrorSummary", "Retry"]
 
 MirrorStatus = Literal["mirrored", "skipped", "planned", "failed", "stopped"]
 
@@ -49,6 +50,15 @@ class MirrorJob(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         platform = f" ({self.platform})" if self.platform else ""
         return f"{self.source} -> {self.target}{platform}"
+
+
+class MirrorProgress(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a job has come. Jobs that share a pull have it told of the first of them."""
+
+    job: MirrorJob
+    step: Literal["pull", "push"]
+    frame: ProgressFrame
+    """What the Engine said of that pull or push."""
 
 
 class MirrorFailure(msgspec.Struct, frozen=True):

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, Literal
 
 import msgspec
 
 from aiodocker_images.errors import ConfigError
 from aiodocker_images.models import Platform
-from aiodocker_images.progress import ProgressFrame
 
 from .jobs import MirrorJob, Retry
 
-__all__ = ["DEFAULT_CONCURRENCY", "ONCE", "OnMirrorFrame", "Options", "checked_jobs", "checked_platforms"]
+__all__ = ["DEFAULT_CONCURRENCY", "ONCE", "Options", "checked_jobs", "checked_platforms"]
 
 DEFAULT_CONCURRENCY: Final = 4
 ONCE: Final = Retry(attempts=1)
-
-OnMirrorFrame = Callable[[MirrorJob, Literal["pull", "push"], ProgressFrame], object]
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):

@@ -44,12 +44,13 @@ from aiodocker_images._aio.threads import in_thread
 from aiodocker_images.credentials import Keychain, RegistryAuth
 from aiodocker_images.errors import ConfigError, InvalidPlatformError, InvalidReferenceError, shown
 from aiodocker_images.models import Platform
+from aiodocker_images.progress import OnProgress
 from aiodocker_images.reference import Reference
 from aiodocker_images.service import ImageService
 
 from .entry import mirror
-from .jobs import MirrorJob, MirrorOutcome, Retry
-from .options import DEFAULT_CONCURRENCY, OnMirrorFrame, Options, checked_jobs, checked_platforms
+from .jobs import MirrorJob, MirrorOutcome, MirrorProgress, Retry
+from .options import DEFAULT_CONCURRENCY, Options, checked_jobs, checked_platforms
 from .toml_lines import Path as TomlPath
 from .toml_lines import line_of
 
@@ -169,7 +170,7 @@ class MirrorPlan(msgspec.Struct, frozen=True, kw_only=True):
         images: ImageService,
         *,
         dry_run: bool = False,
-        on_frame: OnMirrorFrame | None = None,
+        on_progress: OnProgress[MirrorProgress] | None = None,
     ) -> AsyncGenerator[MirrorOutcome, None]:
         """Do the plan; see the function `mirror`."""
         return mirror(
@@ -183,7 +184,7 @@ class MirrorPlan(msgspec.Struct, frozen=True, kw_only=True):
             journal=self.journal,
             keep=self.keep,
             require_digest=self.require_digest,
-            on_frame=on_frame,
+            on_progress=on_progress,
         )
 
 

@@ -13,15 +13,15 @@ from typing import Final, Literal, TypeVar, cast
 from aiodocker_images._aio.threads import outlast
 from aiodocker_images.errors import DockerError, NoSpaceError, NotFoundError
 from aiodocker_images.models import DistributionInspect, ImageInspect, Platform
-from aiodocker_images.progress import ProgressFrame
+from aiodocker_images.progress import OnProgress, ProgressFrame
 from aiodocker_images.reference import Reference
 from aiodocker_images.service import ImageService
 
 from .borrowed import Names
 from .digests import digest_of, is_index, missing_platforms, platform_of, pulled_digests, told_platforms, truth
-from .jobs import MirrorFailure, MirrorJob, MirrorOutcome, MirrorStatus
+from .jobs import MirrorFailure, MirrorJob, MirrorOutcome, MirrorProgress, MirrorStatus
 from .journal import Done, Ended, Journal
-from .options import OnMirrorFrame, Options
+from .options import Options
 from .retrying import PASSING, persist
 from .slots import Slots
 from .together import together
@@ -89,14 +89,14 @@ class Run:
         journal: Journal,
         *,
         emit: Callable[[MirrorOutcome], object],
-        on_frame: OnMirrorFrame | None = None,
+        on_progress: OnProgress[MirrorProgress] | None = None,
         slots: Slots | None = None,
     ) -> None:
         self._images = images
         self._options = options
         self._journal = journal
         self._emit = emit
-        self._on_frame = on_frame
+        self._on_progress = on_progress
         self._slots = slots or Slots(options.concurrency, options.per_registry, options.retry)
         self._names = Names(images, journal, keep=options.keep)
         self._groups = _grouped(jobs)
@@ -311,9 +311,9 @@ class Run:
             work.started = _now()
         await self._names.borrow(group.source)
         digest: str | None = None
-        on_frame = self._framed(group.left[0], "pull")
+        on_progress = self._framed(group.left[0], "pull")
         for platform in platforms:
-            digest = (await self._images.pull(group.source, platform=platform, on_frame=on_frame)).digest
+            digest = (await self._images.pull(group.source, platform=platform, on_progress=on_progress)).digest
         image = await self._images.inspect(group.source)
         await self._names.pulled(image)
         return image, digest
@@ -329,8 +329,9 @@ class Run:
             async with into, self._slots.transfer(work.target.domain, layers=layers):
                 await self._names.borrow(work.target)
                 await self._images.tag(image.id, work.target)
-                on_frame = self._framed(work, "push")
-                return (await self._images.push(work.target, platform=group.push_platform, on_frame=on_frame)).digest
+                on_progress = self._framed(work, "push")
+                pushed = await self._images.push(work.target, platform=group.push_platform, on_progress=on_progress)
+                return pushed.digest
 
         try:
             after = await self._patiently(push, work)
@@ -372,8 +373,10 @@ class Run:
 
         return await persist(step, self._options.retry, count)
 
-    def _framed(self, work: _Work, step: Literal["pull", "push"]) -> Callable[[ProgressFrame], object] | None:
-        return None if self._on_frame is None else functools.partial(self._on_frame, work.job, step)
+    def _framed(self, work: _Work, step: Literal["pull", "push"]) -> OnProgress[ProgressFrame] | None:
+        if (on_progress := self._on_progress) is None:
+            return None
+        return lambda frame: on_progress(MirrorProgress(job=work.job, step=step, frame=frame))
 
     # How jobs end
 

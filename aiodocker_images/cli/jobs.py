@@ -143,14 +143,14 @@ async def run_jobs(
     turns = {job.turn: asyncio.Lock() for job in jobs}
 
     async def one(job: Job) -> DockerError | None:
-        def on_frame(frame: ProgressFrame) -> None:
+        def on_progress(frame: ProgressFrame) -> None:
             job.tracker.update(frame)
             report.frame(job, frame)
 
         async with turns[job.turn] if job.turn else contextlib.nullcontext(), gate:
             job.state, job.begun = "running", time.monotonic()
             try:
-                result: Result | DockerError = await work(job, on_frame)
+                result: Result | DockerError = await work(job, on_progress)
             except DockerError as error:
                 result = error
             job.ended = time.monotonic()

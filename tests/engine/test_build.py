@@ -27,7 +27,7 @@ from aiodocker_images import (
     ServerError,
     UnauthorizedError,
 )
-from aiodocker_images._api.build import Builder
+from aiodocker_images._api.build_options import Builder
 from aiodocker_images.buildkit import BuildTrace
 from tests.conftest import Leftovers
 from tests.support.tars import tar_of
@@ -114,7 +114,7 @@ async def test_a_directory_is_built_as_its_dockerfile_says(
         build_args={"WHAT": "a b", **({} if PODMAN else {"UNSET": None})},  # Podman takes None for ""
         labels={"from": "outside"},
         builder=builder,
-        on_frame=frames.append,
+        on_progress=frames.append,
     )
     assert result.id is not None
     details = await engine.inspect(tag)
@@ -210,7 +210,7 @@ async def test_no_cache_runs_every_step_again(engine: ImageService, context: Pat
 
     async def after_copy(*, no_cache: bool) -> str:
         frames: list[ProgressFrame] = []
-        await engine.build(context, tags=tag, no_cache=no_cache, builder=builder, on_frame=frames.append)
+        await engine.build(context, tags=tag, no_cache=no_cache, builder=builder, on_progress=frames.append)
         # BuildKit loads the context in steps of its own, and may know it again.
         return "".join(frame.stream or "" for frame in frames).lower().partition("copy unique /")[2]
 
@@ -254,7 +254,7 @@ async def test_a_run_gets_its_limits(engine: ImageService, context: Path, tag: s
         network_mode="none",
         extra_hosts={"elsewhere": "192.0.2.7"},
         builder=builder,
-        on_frame=frames.append,
+        on_progress=frames.append,
     )
     if PODMAN:
         with pytest.raises(APIError, match="extrahosts"):

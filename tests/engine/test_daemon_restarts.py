@@ -78,7 +78,7 @@ class Midway:
                     await event.wait()
 
     async def _pull(self) -> object:
-        return await self._images.pull(self._slow.image, on_frame=lambda _: self.begun["pull"].set())
+        return await self._images.pull(self._slow.image, on_progress=lambda _: self.begun["pull"].set())
 
     async def _push(self) -> object:
         return await self._images.push(self.large)

@@ -96,7 +96,7 @@ async def test_an_image_goes_to_the_registry_and_comes_back_the_same(
     assert await all_names(engine) == before
 
     frames: list[ProgressFrame] = []
-    pulled = await engine.pull(tagged, on_frame=frames.append)
+    pulled = await engine.pull(tagged, on_progress=frames.append)
     told = by_engine(pushed.digest, podman=None)  # Podman names neither the digest nor what was there before
     assert (pulled.digest, pulled.up_to_date) == (told, False)
     assert "Pulling fs layer" in {frame.status for frame in frames}
@@ -402,7 +402,7 @@ async def test_closing_the_service_in_a_pull_interrupts_it(engine_host: str) -> 
     async with SlowRegistry() as registry, asyncio.timeout(30):
         images = ImageService(engine_host)
         begun = asyncio.Event()
-        pull = asyncio.create_task(images.pull(registry.image, on_frame=lambda _: begun.set()))
+        pull = asyncio.create_task(images.pull(registry.image, on_progress=lambda _: begun.set()))
         await begun.wait()
         await images.aclose()
         with pytest.raises(StreamInterruptedError, match="closed"):

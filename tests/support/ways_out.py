@@ -33,7 +33,7 @@ async def leave_by_aclose(images: ImageService, name: str) -> None:
 
 async def leave_by_cancel(images: ImageService, name: str) -> None:
     begun = asyncio.Event()
-    task = asyncio.create_task(images.pull(name, on_frame=lambda _: begun.set()))
+    task = asyncio.create_task(images.pull(name, on_progress=lambda _: begun.set()))
     await begun.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -46,12 +46,12 @@ async def leave_by_timeout(images: ImageService, name: str) -> None:
             await images.pull(name)
 
 
-async def leave_by_exception_in_on_frame(images: ImageService, name: str) -> None:
+async def leave_by_exception_in_on_progress(images: ImageService, name: str) -> None:
     def fail(_: ProgressFrame) -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        await images.pull(name, on_frame=fail)
+        await images.pull(name, on_progress=fail)
 
 
 async def leave_to_the_collector(images: ImageService, name: str) -> None:
@@ -71,7 +71,7 @@ async def leave_a_group(images: ImageService, name: str) -> None:
     with pytest.raises(ExceptionGroup):
         async with asyncio.TaskGroup() as group:
             group.create_task(fail(begun))
-            group.create_task(images.pull(name, on_frame=lambda _: begun.set()))
+            group.create_task(images.pull(name, on_progress=lambda _: begun.set()))
 
 
 WAYS_OUT: Final[list[WayOut]] = [
@@ -80,7 +80,7 @@ WAYS_OUT: Final[list[WayOut]] = [
     leave_by_aclose,
     leave_by_cancel,
     leave_by_timeout,
-    leave_by_exception_in_on_frame,
+    leave_by_exception_in_on_progress,
     leave_to_the_collector,
     leave_a_group,
 ]

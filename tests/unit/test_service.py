@@ -479,7 +479,7 @@ async def test_closing_the_service_ends_every_kind_of_call(daemon: ScriptedDaemo
     await anext(idle)
     seen = asyncio.Event()
     tasks: list[asyncio.Task[Any]] = [
-        asyncio.create_task(images.pull("alpine", on_frame=lambda _: seen.set())),
+        asyncio.create_task(images.pull("alpine", on_progress=lambda _: seen.set())),
         asyncio.create_task(images.push("alpine")),
         asyncio.create_task(images.inspect("alpine")),
     ]

@@ -137,7 +137,7 @@ def build(
     steps = PlainReport(several=False)
     job = Job(tags[0] if tags else clean(source), "Building")
 
-    def on_frame(frame: ProgressFrame) -> None:
+    def on_progress(frame: ProgressFrame) -> None:
         if as_json:
             say(f"{msgspec.json.encode(frame_document(frame)).decode()}\n")
         elif not quiet and frame.stream:
@@ -177,7 +177,7 @@ def build(
                 squash=squash,
                 builder=builder,
                 quiet=quiet,
-                on_frame=on_frame,
+                on_progress=on_progress,
             )
 
     try:

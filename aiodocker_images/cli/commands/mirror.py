@@ -18,11 +18,12 @@ from aiodocker_images import (
     MirrorJob,
     MirrorOutcome,
     MirrorPlan,
+    MirrorProgress,
     MirrorSummary,
-    ProgressFrame,
     Reference,
     Retry,
     TransferOutcome,
+    TransferProgress,
 )
 from aiodocker_images import transfer as transfer_images
 from aiodocker_images.cli import exits
@@ -94,19 +95,19 @@ def mirror(
     report: Report = report_for(list(shown.values()), quiet=quiet or as_json, as_json=False)
     outcomes: list[MirrorOutcome] = []
 
-    def on_frame(job: MirrorJob, step: Literal["pull", "push"], frame: ProgressFrame) -> None:
-        on_its_way = shown[job]
-        verb = {"pull": "Pulling", "push": "Pushing"}[step]
+    def on_progress(progress: MirrorProgress) -> None:
+        on_its_way = shown[progress.job]
+        verb = {"pull": "Pulling", "push": "Pushing"}[progress.step]
         if on_its_way.state == "waiting":
             on_its_way.state, on_its_way.begun = "running", time.monotonic()
-        if on_its_way.verb != verb and "push" in (step, on_its_way.verb.lower()[:4]):
+        if on_its_way.verb != verb and "push" in (progress.step, on_its_way.verb.lower()[:4]):
             on_its_way.next_phase(verb)
         on_its_way.verb = verb
-        on_its_way.tracker.update(frame)
-        report.frame(on_its_way, frame)
+        on_its_way.tracker.update(progress.frame)
+        report.frame(on_its_way, progress.frame)
 
     async def mirrored(service: ImageService) -> None:
-        stream = plan.mirror(service, dry_run=dry_run, on_frame=on_frame)
+        stream = plan.mirror(service, dry_run=dry_run, on_progress=on_progress)
         async with contextlib.aclosing(stream):
             async for outcome in stream:
                 outcomes.append(outcome)
@@ -150,14 +151,14 @@ def transfer(
     report: Report = report_for(list(shown.values()), quiet=quiet or as_json, as_json=False)
     outcomes: list[TransferOutcome] = []
 
-    def on_bytes(name: str, moved: int, expected: int | None) -> None:
-        on_its_way = shown[name]
+    def on_progress(progress: TransferProgress) -> None:
+        on_its_way = shown[progress.reference]
         if on_its_way.state == "waiting":
             on_its_way.state, on_its_way.begun = "running", time.monotonic()
-        on_its_way.moved, on_its_way.expected = moved, expected or 0
+        on_its_way.moved, on_its_way.expected = progress.size, progress.expected or 0
 
     async def transferred(source: ImageService, target: ImageService) -> None:
-        stream = transfer_images(source, target, *images, concurrency=concurrency, on_bytes=on_bytes)
+        stream = transfer_images(source, target, *images, concurrency=concurrency, on_progress=on_progress)
         async with contextlib.aclosing(stream):
             async for outcome in stream:
                 outcomes.append(outcome)

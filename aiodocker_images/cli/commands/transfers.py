@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable
 from typing import Annotated, BinaryIO
 
 import typer
 
-from aiodocker_images import ArchiveError, DockerError, ImageService, ProgressFrame, Reference
+from aiodocker_images import ArchiveError, DockerError, ImageService, OnProgress, ProgressFrame, Reference, SaveProgress
 from aiodocker_images.cli.jobs import Job, Report, Result, run_jobs
 from aiodocker_images.cli.options import (
     DEFAULT_CONCURRENCY,
@@ -33,8 +34,7 @@ from aiodocker_images.cli.terminal import (
 
 __all__ = ["import_", "load", "pull", "push", "save"]
 
-OnFrame = Callable[[ProgressFrame], None]
-Work = Callable[[ImageService, Job, OnFrame], Awaitable[Result]]
+Work = Callable[[ImageService, Job, OnProgress[ProgressFrame]], Awaitable[Result]]
 
 SHORT_DIGEST = len("sha256:") + 12
 
@@ -52,8 +52,8 @@ def pull(
     """Pull images from their registries, several at once."""
     references = _references(images, all_tags=all_tags)
 
-    async def one(service: ImageService, job: Job, on_frame: OnFrame) -> Result:
-        pulled = await service.pull(job.name, platform=platform, all_tags=all_tags, on_frame=on_frame)
+    async def one(service: ImageService, job: Job, on_progress: OnProgress[ProgressFrame]) -> Result:
+        pulled = await service.pull(job.name, platform=platform, all_tags=all_tags, on_progress=on_progress)
         said = "Image is up to date for" if pulled.up_to_date else "Downloaded newer image for"
         lines: tuple[str, ...] = (f"Status: {said} {job.name}", pulled.reference)
         if pulled.digest is not None and not all_tags:
@@ -78,8 +78,8 @@ def push(
     """Push images to the registries that their names say, several at once."""
     references = _references(images, all_tags=all_tags)
 
-    async def one(service: ImageService, job: Job, on_frame: OnFrame) -> Result:
-        pushed = await service.push(job.name, platform=platform, all_tags=all_tags, on_frame=on_frame)
+    async def one(service: ImageService, job: Job, on_progress: OnProgress[ProgressFrame]) -> Result:
+        pushed = await service.push(job.name, platform=platform, all_tags=all_tags, on_progress=on_progress)
         tag = Reference.parse(job.name).tag
         line = f"{tag}: digest: {pushed.digest} size: {pushed.size}" if tag and pushed.digest else pushed.reference
         summary = (pushed.digest or "")[:SHORT_DIGEST]
@@ -116,8 +116,8 @@ def load(
     sources: dict[str, str | BinaryIO] = {each: archive_input() if each == "-" else each for each in names}
     chosen = each_of(platforms)
 
-    async def one(service: ImageService, job: Job, on_frame: OnFrame) -> Result:
-        loaded = await service.load(sources[job.name], platforms=chosen, on_frame=on_frame)
+    async def one(service: ImageService, job: Job, on_progress: OnProgress[ProgressFrame]) -> Result:
+        loaded = await service.load(sources[job.name], platforms=chosen, on_progress=on_progress)
         lines = (
             *(f"Loaded image: {reference}" for reference in loaded.references),
             *(f"Loaded image ID: {image_id}" for image_id in loaded.ids),
@@ -151,12 +151,12 @@ def save(
     target: str | BinaryIO = archive_output() if to_output else output
     chosen = each_of(platforms)
 
-    async def one(service: ImageService, job: Job, _: OnFrame) -> Result:
-        def count(size: int) -> None:
-            job.moved = size
+    async def one(service: ImageService, job: Job, _: OnProgress[ProgressFrame]) -> Result:
+        def count(progress: SaveProgress) -> None:
+            job.moved = progress.size
 
         try:
-            saved = await service.save(*images, to=target, platforms=chosen, checksum=checksum, on_bytes=count)
+            saved = await service.save(*images, to=target, platforms=chosen, checksum=checksum, on_progress=count)
         except ArchiveError as error:
             if to_output and reader_is_gone(error):
                 raise NobodyReadsError from error
@@ -197,9 +197,9 @@ def import_(
     """Make an image of the tar of a root file system."""
     given = archive_input() if source == "-" else source
 
-    async def one(service: ImageService, _: Job, on_frame: OnFrame) -> Result:
+    async def one(service: ImageService, _: Job, on_progress: OnProgress[ProgressFrame]) -> Result:
         imported = await service.import_image(
-            given, repository=repository, changes=changes, message=message, platform=platform, on_frame=on_frame
+            given, repository=repository, changes=changes, message=message, platform=platform, on_progress=on_progress
         )
         return Result(
             lines=(imported.id,), quiet_lines=(imported.id,), summary=imported.id[:SHORT_DIGEST], data=imported
@@ -214,7 +214,7 @@ def _run(context: typer.Context, jobs: list[Job], work: Work, *, quiet: bool, as
     report: Report = report_for(jobs, quiet=quiet, as_json=as_json)
 
     async def all_of(service: ImageService) -> list[DockerError | None]:
-        return await run_jobs(jobs, lambda job, on_frame: work(service, job, on_frame), report, concurrency=concurrency)
+        return await run_jobs(jobs, functools.partial(work, service), report, concurrency=concurrency)
 
     session.finish(session.run(all_of))
 

@@ -32,7 +32,7 @@ from aiodocker_images import (
     StreamInterruptedError,
     UnsupportedAPIVersionError,
 )
-from aiodocker_images._api.build import Ulimit
+from aiodocker_images._api.build_options import Ulimit
 from aiodocker_images._api.build_output import MAX_STEP_LINES, MAX_STEP_NAME, MAX_STEP_OUTPUT, MAX_STEPS, StepOutput
 from aiodocker_images.buildkit import BuildTrace
 from tests.conftest import Leftovers
@@ -363,7 +363,7 @@ async def test_a_failed_step_is_an_error_with_its_output(daemon: ScriptedDaemon,
     daemon.on("POST", "/build", frames(*FAILED_RUN, *BUILT))
     seen: list[ProgressFrame] = []
     with pytest.raises(ServerError) as caught:
-        await images.build(CONTEXT, tags="a", on_frame=seen.append)
+        await images.build(CONTEXT, tags="a", on_progress=seen.append)
     assert caught.value.status == 3
     assert caught.value.message == (
         "The command '/bin/sh -c false' returned a non-zero code: 3\n"
@@ -445,7 +445,7 @@ async def test_buildkits_progress_is_typed_and_readable(daemon: ScriptedDaemon, 
         ),
     )
     seen: list[ProgressFrame] = []
-    assert await images.build(CONTEXT, builder="buildkit", on_frame=seen.append) == BuildResult(id=ID)
+    assert await images.build(CONTEXT, builder="buildkit", on_progress=seen.append) == BuildResult(id=ID)
     assert [frame.stream for frame in seen] == [
         None,
         "#1 [1/2] COPY a /\n#1 CACHED\n",
@@ -538,22 +538,22 @@ async def leave_by_aclose(images: ImageService, context: Path) -> None:
 
 async def leave_by_cancel(images: ImageService, context: Path) -> None:
     begun = asyncio.Event()
-    task = asyncio.create_task(images.build(context, on_frame=lambda _: begun.set()))
+    task = asyncio.create_task(images.build(context, on_progress=lambda _: begun.set()))
     await begun.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
 
 
-async def leave_by_exception_in_on_frame(images: ImageService, context: Path) -> None:
+async def leave_by_exception_in_on_progress(images: ImageService, context: Path) -> None:
     def fail(_: ProgressFrame) -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        await images.build(context, on_frame=fail)
+        await images.build(context, on_progress=fail)
 
 
-@pytest.mark.parametrize("leave", [leave_by_break, leave_by_aclose, leave_by_cancel, leave_by_exception_in_on_frame])
+@pytest.mark.parametrize("leave", [leave_by_break, leave_by_aclose, leave_by_cancel, leave_by_exception_in_on_progress])
 async def test_leaving_a_build_ends_it_and_closes_the_context(
     daemon: ScriptedDaemon,
     images: ImageService,

@@ -112,7 +112,7 @@ async def test_each_operation_returns_what_its_frames_said(
     scripted: ScriptedDaemon, images: ImageService, tmp_path: Path
 ) -> None:
     seen: list[ProgressFrame] = []
-    assert await images.pull("alpine:3.20", on_frame=seen.append) == PullResult(
+    assert await images.pull("alpine:3.20", on_progress=seen.append) == PullResult(
         reference="docker.io/library/alpine:3.20", digest=DIGEST
     )
     assert [frame.status for frame in seen] == [frame["status"] for frame in PULL]
@@ -184,7 +184,7 @@ async def test_an_error_in_the_stream_raises_the_same_class_as_a_status(
     scripted.on("POST", "/images/create", frames(*PULL[:3], frame, PULL[5]))
     seen: list[ProgressFrame] = []
     with pytest.raises(DockerError) as caught:
-        await images.pull("alpine:3.20", on_frame=seen.append)
+        await images.pull("alpine:3.20", on_progress=seen.append)
     assert type(caught.value) is error
     assert isinstance(caught.value, APIError)
     assert caught.value.status == status
@@ -232,7 +232,7 @@ async def test_a_fault_in_the_framing_of_a_body_is_an_interruption_without_any_t
     before = leftovers.now()
     async with asyncio.timeout(10):
         with pytest.raises(StreamInterruptedError, match=r"^pull alpine:3\.20: the connection .* in mid-answer: "):
-            await images.pull("alpine:3.20", on_frame=lambda _: started.set())
+            await images.pull("alpine:3.20", on_progress=lambda _: started.set())
     await leftovers.settle(before)
 
 

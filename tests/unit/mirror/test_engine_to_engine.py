@@ -20,6 +20,7 @@ from aiodocker_images import (
     MirrorFailure,
     Reference,
     TransferOutcome,
+    TransferProgress,
     transfer,
 )
 from tests.conftest import Leftovers
@@ -113,10 +114,11 @@ async def test_how_far_it_is_is_told(ends: Ends, answer: dict[str, object], expe
     ends.source_daemon.on("GET", "/images/app:1/json", inspect)
     told: list[tuple[str, int, int | None]] = []
 
-    def tell(name: str, moved: int, expected: int | None) -> None:
-        told.append((name, moved, expected))
+    async def tell(progress: TransferProgress) -> None:
+        await asyncio.sleep(0)
+        told.append((progress.reference, progress.size, progress.expected))
 
-    await all_of(transfer(ends.source, ends.target, "app:1", on_bytes=tell))
+    await all_of(transfer(ends.source, ends.target, "app:1", on_progress=tell))
     assert (told[0], told[-1]) == (("app:1", 0, expected), ("app:1", len(ARCHIVE), expected))
     assert [moved for _, moved, _ in told] == sorted(moved for _, moved, _ in told)
     assert len(told) > 2

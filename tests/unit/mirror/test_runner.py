@@ -21,9 +21,9 @@ from aiodocker_images import (
     MirrorFailure,
     MirrorJob,
     MirrorOutcome,
+    MirrorProgress,
     MirrorStatus,
     MirrorSummary,
-    ProgressFrame,
     Retry,
     mirror,
 )
@@ -210,11 +210,12 @@ async def test_frames_come_with_their_job_and_step(images: ImageService, engine:
     engine.publish(f"{A}app:1")
     seen: list[tuple[MirrorJob, str, str | None]] = []
 
-    def see(job: MirrorJob, step: str, frame: ProgressFrame) -> None:
-        seen.append((job, step, frame.status))
+    async def see(progress: MirrorProgress) -> None:
+        await asyncio.sleep(0)
+        seen.append((progress.job, progress.step, progress.frame.status))
 
     job = MirrorJob(f"{A}app:1", f"{B}app")
-    await all_of(mirror(images, [job], on_frame=see))
+    await all_of(mirror(images, [job], on_progress=see))
     assert seen[0] == (job, "pull", "Pulling from x")
     assert (job, "push", "Pushed") in seen
 
