@@ -6,12 +6,15 @@ import errno
 import inspect
 import io
 import os
+import re
 import secrets
 import select
 import stat
 import sys
 import tempfile
 import time
+import weakref
+import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,6 +31,8 @@ _MAX_PART_NAME = 200  # of the 255 bytes that file systems allow, less what the 
 
 # /dev/stdout can be a regular file: to rename over that would part it from the shell that redirected to it.
 _DESCRIPTOR_PATHS = ("/dev/stdin", "/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/")
+_OWN_DESCRIPTOR = re.compile(r"/(?:dev|proc/self|proc/thread-self)/fd/([0-9]{1,9})")
+_STANDARD_DESCRIPTORS = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
 
 
 class BinaryWriter(Protocol):
@@ -69,7 +74,8 @@ class InputItems:
         return bytes(gathered)
 
     def close(self) -> None:
-        if inspect.isgenerator(self._iterator):
+        # One that still runs belongs to a thread that was left alone.
+        if inspect.isgenerator(self._iterator) and not self._iterator.gi_running:
             self._iterator.close()
 
 
@@ -87,7 +93,15 @@ class InputObject:
 
     def read(self, size: int) -> bytes:
         with failing("read", self.path):
-            data = self._read(size)
+            try:
+                data = self._read(size)
+            except OSError:
+                raise
+            except Exception as error:
+                # gzip, lzma, bz2 and zipfile raise each their own for data that is cut off or broken.
+                if isinstance(error, _broken_archives()):
+                    raise OSError(errno.EIO, f"its compressed data is broken: {error}") from error
+                raise
             if data is None:
                 raise BlockingIOError(errno.EAGAIN, "it does not block, and has nothing to read now")
         return as_bytes(data)
@@ -165,6 +179,13 @@ class OutputObject:
                 rest = chunk
                 while rest:
                     written = self._file.write(rest)
+                    if inspect.isawaitable(written):
+                        if inspect.iscoroutine(written):
+                            written.close()
+                        raise TypeError(
+                            f"the write() of {type(self._file).__name__} is asynchronous and has written nothing: "
+                            "give a path, or a file whose write() returns when the bytes are written"
+                        )
                     if written is None and not isinstance(self._file, io.RawIOBase):
                         break  # many a user's own `write` returns nothing
                     if not written:
@@ -194,6 +215,9 @@ class OutputFile:
         self._mode: int | None = None
         self._part: str | None = None  # None: written in place
         self._descriptor = -1
+        self._shared = False  # a descriptor of the caller's, whose file may go on behind the archive
+        self._owner: tuple[int, int] | None = None
+        self._remove: weakref.finalize[[str], OutputFile] | None = None
         self._rest: list[memoryview] = []
         self._written = self._flushed = 0
 
@@ -204,6 +228,10 @@ class OutputFile:
             if stat.S_ISDIR(mode) or self._path.endswith("/"):
                 raise _os_error(errno.EISDIR)
             if mode and (not stat.S_ISREG(mode) or self._path.startswith(_DESCRIPTOR_PATHS)):
+                if stat.S_ISREG(mode) and (number := _own_descriptor(self._path)) is not None:
+                    # Opened by its path it would be written from its beginning, over what `>>` adds to.
+                    self._descriptor, self._shared = os.dup(number), True
+                    return True
                 try:
                     self._descriptor = os.open(self._path, flags | os.O_NONBLOCK)
                 except OSError as error:
@@ -211,14 +239,18 @@ class OutputFile:
                         return False  # nobody reads it yet
                     raise
                 return True
-            self._mode = stat.S_IMODE(mode) & 0o777 if mode else None
             self._target = os.path.realpath(self._path)
+            if mode:
+                status = Path(self._target).stat()
+                self._mode, self._owner = stat.S_IMODE(status.st_mode) & 0o777, (status.st_uid, status.st_gid)
             directory, name = os.path.split(self._target)
             short = os.fsdecode(os.fsencode(name)[:_MAX_PART_NAME])
             part = f"{directory}/.{short}.{secrets.token_hex(8)}.part"
             # An archive can hold secrets: nobody else reads it before its owner says so.
             self._descriptor = os.open(part, os.O_RDWR | os.O_NOCTTY | os.O_CREAT | os.O_EXCL, 0o600)
             self._part = part
+            # A loop that is closed in the middle of an archive runs no more of our code: then this removes the file.
+            self._remove = weakref.finalize(self, _remove_if_there, part)
             return True
 
     @property
@@ -260,8 +292,14 @@ class OutputFile:
 
     def prepare(self) -> None:
         with failing("write", self._path):
+            if self._owner is not None and self._owner != (os.geteuid(), os.getegid()):
+                with suppress(PermissionError):  # only root can give a file away
+                    os.fchown(self._descriptor, *self._owner)
             if self._mode is not None:
                 os.fchmod(self._descriptor, self._mode)
+            if self._shared:
+                # Old bytes behind the archive would be read as a part of it.
+                os.ftruncate(self._descriptor, os.lseek(self._descriptor, 0, os.SEEK_CUR))
             _sync(self._descriptor)
             descriptor, self._descriptor = self._descriptor, -1
             os.close(descriptor)
@@ -272,6 +310,8 @@ class OutputFile:
         with failing("write", self._path):
             Path(self._part).replace(self._target)
             self._part = None
+            if self._remove is not None:
+                self._remove.detach()
             with suppress(PermissionError):  # a directory that may be written need not be readable
                 directory = os.open(Path(self._target).parent, os.O_RDONLY | os.O_DIRECTORY)
                 try:
@@ -283,9 +323,19 @@ class OutputFile:
         with suppress(OSError):
             if self._descriptor >= 0:
                 os.close(self._descriptor)
-        with suppress(OSError):
-            if self._part is not None:
-                Path(self._part).unlink()
+        if self._remove is not None:
+            self._remove()
+
+
+def _remove_if_there(path: str) -> None:
+    with suppress(OSError):
+        Path(path).unlink()
+
+
+def _own_descriptor(path: str) -> int | None:
+    """Return the number of this process's descriptor that a path such as /dev/stdout or /dev/fd/3 means."""
+    match = _OWN_DESCRIPTOR.fullmatch(path)
+    return int(match[1]) if match else _STANDARD_DESCRIPTORS.get(path)
 
 
 @contextmanager
@@ -299,6 +349,19 @@ def failing(doing: str, path: str | None) -> Generator[None, None, None]:
         failure = ArchiveFileError.of(error, f"cannot {doing} {what}")
         failure.filename = path  # not the temporary one's
         raise failure from error
+
+
+def _broken_archives() -> tuple[type[Exception], ...]:
+    """Return what the decompressors of the standard library raise, of those modules that somebody has imported."""
+    names = (
+        ("lzma", "LZMAError"),
+        ("zipfile", "BadZipFile"),
+        ("tarfile", "TarError"),
+        ("compression.zstd", "ZstdError"),
+    )
+    classes = (getattr(sys.modules.get(module), name, None) for module, name in names)
+    found = tuple(each for each in classes if isinstance(each, type) and issubclass(each, Exception))
+    return (EOFError, zlib.error, *found)
 
 
 def _os_error(number: int) -> OSError:

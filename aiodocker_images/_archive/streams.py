@@ -28,7 +28,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeGuard, cast
 
-from aiodocker_images._aio.threads import in_thread, outlast
+from aiodocker_images._aio.threads import in_own_thread, in_thread, outlast
 from aiodocker_images.errors import ArchiveError
 
 from .files import BinaryWriter, InputFile, InputItems, InputObject, OutputFile, OutputObject, as_bytes, failing
@@ -297,7 +297,7 @@ class ArchiveUpload:
             opened = InputObject(source, read)
             self._path = opened.path
             self.size = await in_thread(opened.open)
-            return lambda wanted: in_thread(opened.read, wanted)
+            return lambda wanted: in_own_thread(opened.read, wanted)
         if read is not None or isinstance(source, AsyncIterable):
             # asyncio's and aiohttp's streams are async iterables too, but of lines, and fail at long ones.
             iterable = _pieces_of(read) if read is not None else cast("AsyncIterable[object]", source)
@@ -308,7 +308,7 @@ class ArchiveUpload:
         gathered = InputItems(cast("Iterable[object]", source))
         self._opened.push_async_callback(in_thread, gathered.close)
         await in_thread(gathered.open)
-        return lambda _: in_thread(gathered.read)
+        return lambda _: in_own_thread(gathered.read)
 
 
 def _file_reader(file: InputFile) -> Callable[[int], Awaitable[bytes | None]]:
@@ -366,6 +366,8 @@ class ArchiveSink:
     def __init__(self, to: ArchiveTarget, *, checksum: bool) -> None:
         self.size = 0
         self._output = OutputFile(os.fspath(to)) if isinstance(to, str | os.PathLike) else OutputObject(to)
+        # A file object of the user's may block for ever, in a pipe for one.
+        self._call = in_thread if isinstance(self._output, OutputFile) else in_own_thread
         self._hash = hashlib.sha256() if checksum else None
         self._batch: list[bytes] = []
         self._batch_size = 0
@@ -380,7 +382,7 @@ class ArchiveSink:
     async def __aenter__(self) -> Self:
         """Create the temporary file."""
         try:
-            await _repeated(self._output.open)
+            await self._repeat(self._output.open)
         except BaseException:
             await in_thread(self._output.discard)
             raise
@@ -422,7 +424,7 @@ class ArchiveSink:
         await self._launch()
         await self._land()
         self._state = "broken"
-        await in_thread(self._output.prepare)
+        await self._call(self._output.prepare)
         await in_thread(self._output.commit)
         self._state = "committed"
 
@@ -448,22 +450,21 @@ class ArchiveSink:
     async def _write(self, batch: list[bytes]) -> None:
         hashed = None if self._hash is None else asyncio.create_task(in_thread(self._add_to_hash, batch))
         try:
-            if not await in_thread(self._output.write, batch):
-                await _repeated(functools.partial(self._output.write, []))
+            if not await self._call(self._output.write, batch):
+                await self._repeat(functools.partial(self._output.write, []))
         finally:
             if hashed is not None:
                 await outlast(hashed)
+
+    async def _repeat(self, call: Callable[[], bool]) -> None:
+        """Run `call` in a thread until it returns that it is done."""
+        done = False
+        while not done:
+            done = await self._call(call)
+            if not done:
+                await asyncio.sleep(_REST_SECONDS)
 
     def _add_to_hash(self, batch: list[bytes]) -> None:
         if self._hash is not None:
             for chunk in batch:
                 self._hash.update(chunk)
-
-
-async def _repeated(call: Callable[[], bool]) -> None:
-    """Run `call` in a thread until it returns that it is done."""
-    done = False
-    while not done:
-        done = await in_thread(call)
-        if not done:
-            await asyncio.sleep(_REST_SECONDS)
