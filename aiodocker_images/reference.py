@@ -26,6 +26,7 @@ __all__ = [
     "MAX_TAG",
     "Reference",
     "digest_flaw",
+    "is_tag",
     "name_or_id",
 ]
 
@@ -243,6 +244,11 @@ def _path_flaw(domain: str, path: str) -> str | None:
     if domain == DOCKER_HUB and len(components) == 1:
         return f"one-word names on Docker Hub are under {_OFFICIAL + '/'!r}"
     return None
+
+
+def is_tag(text: str) -> bool:
+    """Whether `text` is a tag that a reference can have."""
+    return _tag_flaw(text) is None
 
 
 def _tag_flaw(tag: str) -> str | None:
