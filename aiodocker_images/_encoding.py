@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from .errors import EncodeError
+from .errors import InvalidArgumentError
 from .models import Platform
 
 __all__ = [
@@ -35,23 +35,23 @@ def path_segment(name: str) -> str:
 
 
 def encode_json(document: object) -> bytes:
-    """Encode a document for the Engine; raise `EncodeError` for what JSON cannot say, TypeError for no document."""
+    """Encode a document for the Engine; raise `InvalidArgumentError`, or TypeError for what is no document."""
     try:
         return msgspec.json.encode(document)
     except UnicodeEncodeError:
         flaw = "a text has half of a surrogate pair in it, which UTF-8 cannot say"
     except RecursionError:
         flaw = "it is nested too deeply"
-    raise EncodeError(flaw)  # out here: the context would have the text, which may be a password
+    raise InvalidArgumentError(flaw)  # out here: the context would have the text, which may be a password
 
 
 def check_query(query: Query) -> None:
-    """Raise `EncodeError` if a text cannot be sent."""
+    """Raise `InvalidArgumentError` if a text cannot be sent."""
     for name, value in query:
         try:
             f"{name}{value}".encode()
         except UnicodeEncodeError as error:
-            raise EncodeError(
+            raise InvalidArgumentError(
                 f"the value of {name!a} has half of a surrogate pair in it, which UTF-8 cannot say"
             ) from error
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, Optional, T
 
 import msgspec
 
-__all__ = ["UNDECODABLE", "Model", "Nullable", "Timestamp", "UnixTime", "in_utc"]
+__all__ = ["UNDECODABLE", "Model", "Nullable", "UnixTime", "WireTime", "in_utc"]
 
 T = TypeVar("T")
 
@@ -23,12 +23,12 @@ _YEAR_10000: Final = 253_402_300_800  # in seconds since the epoch
 if TYPE_CHECKING:
     # A field never is null for who reads it, but may be on the wire: Model.__post_init__ stands between.
     Nullable = Annotated[T, "null becomes the default"]
-    Timestamp = datetime | None
+    WireTime = datetime | None
     UnixTime = datetime | None
 else:
     Nullable = Optional
     # RFC 3339 text with nanoseconds or seconds since the epoch; "" and the year 1 mean unknown.
-    Timestamp = Annotated[Any, "becomes datetime | None"]
+    WireTime = Annotated[Any, "becomes datetime | None"]
     # Seconds since the epoch, which msgspec makes a datetime of by itself, if it is not strict.
     UnixTime = Annotated[datetime, msgspec.Meta(tz=True)] | None
 
@@ -67,7 +67,7 @@ def _mends(model: type[Model]) -> _Mends:
     nullable: list[tuple[str, Callable[[], Any]]] = []
     times: list[str] = []
     for info in msgspec.structs.fields(model):
-        if hints[info.name] is Timestamp:
+        if hints[info.name] is WireTime:
             times.append(info.name)
         elif info.default_factory is not msgspec.NODEFAULT:
             nullable.append((info.name, info.default_factory))

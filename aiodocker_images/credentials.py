@@ -194,7 +194,7 @@ def auth_document(auth: RegistryAuth, registry: str) -> dict[str, str]:
 def registry_auth_header(auth: RegistryAuth | None, registry: str) -> str:
     """Encode credentials for X-Registry-Auth: base64url with padding, as the daemon decodes it.
 
-    Without credentials it is the encoding of `{}`, which push requires to be there. Raises `EncodeError` for
+    Without credentials it is the encoding of `{}`, which push requires to be there. Raises `InvalidArgumentError` for
     credentials that are no text.
     """
     return _header({} if auth is None else auth_document(auth, registry))

@@ -17,13 +17,13 @@
     │   └── StreamStalledError(TimeoutError)      nothing moved for `idle_timeout` seconds
     ├── FrameDecodeError(ValueError)              not JSON, or over a size limit
     ├── ArchiveError                              not a whole tar, or the daemon wrote an error into it
-    │   └── ArchiveFileError(OSError)             the local file behind `to=` or `source` failed
+    │   └── LocalFileError(OSError)               a local file behind `to=`, `source` or a build's context failed
     ├── DigestMismatchError(ValueError)           content is not what its digest or size promised
     ├── UnsupportedManifestError(ValueError)      a manifest of a kind that cannot be handled
     ├── UnsupportedAPIVersionError                raised before anything is sent
-    ├── InvalidReferenceError(ValueError)         raised at the call, before anything is sent
-    ├── InvalidPlatformError(ValueError)          likewise
-    ├── EncodeError(ValueError)                   likewise: an argument that no request can carry
+    ├── InvalidArgumentError(ValueError)          an argument has a wrong value: raised at the call
+    │   ├── InvalidReferenceError                 not the name of an image
+    │   └── InvalidPlatformError                  not a platform
     ├── ServiceClosedError(RuntimeError)          the service was used after `aclose()`
     └── ConfigError(ValueError)                   the endpoint or a configuration file makes no sense
         ├── ContextNotFoundError                  there is no docker context of that name
@@ -40,7 +40,6 @@ from typing import Any, TypeVar
 __all__ = [
     "APIError",
     "ArchiveError",
-    "ArchiveFileError",
     "ConfigError",
     "ConflictError",
     "ContextNotFoundError",
@@ -48,12 +47,13 @@ __all__ = [
     "DaemonUnreachableError",
     "DigestMismatchError",
     "DockerError",
-    "EncodeError",
     "ForbiddenError",
     "FrameDecodeError",
+    "InvalidArgumentError",
     "InvalidParameterError",
     "InvalidPlatformError",
     "InvalidReferenceError",
+    "LocalFileError",
     "NoSpaceError",
     "NotFoundError",
     "RateLimitedError",
@@ -240,11 +240,14 @@ class ArchiveError(DockerError):
     """The archive is not a whole tar, or the daemon wrote an error document into it."""
 
 
-class ArchiveFileError(ArchiveError, OSError):
-    """The local file that an archive is read from or written to failed; see `errno` and `filename`."""
+class LocalFileError(ArchiveError, OSError):
+    """A local file that is read from or written to failed, as of an archive or a build's context.
+
+    See `errno` and `filename`.
+    """
 
     @classmethod
-    def of(cls, cause: OSError, message: str) -> ArchiveFileError:
+    def of(cls, cause: OSError, message: str) -> LocalFileError:
         """Wrap `cause`, keeping its errno and file name, so that `except OSError` code reads it as before."""
         error = cls(f"{message}: {cause.strerror or cause}")
         error.errno = cause.errno
@@ -306,16 +309,19 @@ class UnsupportedAPIVersionError(DockerError):
         self.actual = actual
 
 
-class InvalidReferenceError(DockerError, ValueError):
+class InvalidArgumentError(DockerError, ValueError):
+    """An argument has a value that makes no sense, or that no request can carry. Raised before anything is sent.
+
+    An argument of a wrong type is a TypeError.
+    """
+
+
+class InvalidReferenceError(InvalidArgumentError):
     """Not the name of an image, by the grammar of Docker's references."""
 
 
-class InvalidPlatformError(DockerError, ValueError):
+class InvalidPlatformError(InvalidArgumentError):
     """Not a platform such as linux/amd64 or linux/arm64/v8."""
-
-
-class EncodeError(DockerError, ValueError):
-    """An argument that no request can carry: half of a surrogate pair, a document that is nested without end."""
 
 
 class ServiceClosedError(DockerError, RuntimeError):

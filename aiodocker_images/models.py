@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import field
 
-from ._struct import Model, Nullable, Timestamp, UnixTime, in_utc
+from ._struct import Model, Nullable, UnixTime, WireTime, in_utc
 from .errors import InvalidPlatformError
 
 __all__ = [
@@ -33,7 +33,7 @@ __all__ = [
     "EventActor",
     "GraphDriver",
     "HealthConfig",
-    "HistoryLayer",
+    "HistoryItem",
     "Identity",
     "ImageConfig",
     "ImageDiskUsage",
@@ -120,7 +120,7 @@ class BuildIdentity(Model, frozen=True, kw_only=True):
     """The build that made an image: its reference in BuildKit's history, and when."""
 
     ref: Nullable[str] = ""
-    created_at: Timestamp = None
+    created_at: WireTime = None
 
 
 class PullIdentity(Model, frozen=True, kw_only=True):
@@ -134,7 +134,7 @@ class SignatureTimestamp(Model, frozen=True, kw_only=True):
 
     type: Nullable[str] = ""
     uri: Nullable[str] = field(default="", name="URI")
-    timestamp: Timestamp = None
+    timestamp: WireTime = None
 
 
 class SignerIdentity(Model, frozen=True, kw_only=True):
@@ -307,7 +307,7 @@ class RootFS(Model, frozen=True, kw_only=True):
 class ImageMetadata(Model, frozen=True, kw_only=True):
     """What only this daemon knows of the image."""
 
-    last_tag_time: Timestamp = None
+    last_tag_time: WireTime = None
 
 
 class ImageInspect(Model, frozen=True, kw_only=True):
@@ -321,7 +321,7 @@ class ImageInspect(Model, frozen=True, kw_only=True):
     repo_digests: Nullable[tuple[str, ...]] = ()
     parent: Nullable[str] = ""
     comment: Nullable[str] = ""
-    created: Timestamp = None
+    created: WireTime = None
     docker_version: Nullable[str] = ""
     author: Nullable[str] = ""
     config: ImageConfig | None = None
@@ -348,7 +348,7 @@ class RemovedImage(Model, frozen=True, kw_only=True):
             msgspec.structs.force_setattr(self, "deleted", _whole_id(self.deleted))
 
 
-class HistoryLayer(Model, frozen=True, kw_only=True):
+class HistoryItem(Model, frozen=True, kw_only=True):
     """One step in the making of an image, the newest first.
 
     `id` is "<missing>" for layers made elsewhere. `size` in bytes, 0 for a step that only changed the
@@ -356,7 +356,7 @@ class HistoryLayer(Model, frozen=True, kw_only=True):
     """
 
     id: Nullable[str] = ""
-    created: Timestamp = None
+    created: WireTime = None
     created_by: Nullable[str] = ""
     tags: Nullable[tuple[str, ...]] = ()
     size: Nullable[int] = 0
@@ -373,7 +373,7 @@ class PruneReport(Model, frozen=True, kw_only=True):
 class BuildCachePruneReport(Model, frozen=True, kw_only=True):
     """The ids of the build cache records that a prune removed, and the bytes that it freed."""
 
-    caches_deleted: Nullable[tuple[str, ...]] = ()
+    removed: Nullable[tuple[str, ...]] = field(default=(), name="CachesDeleted")
     space_reclaimed: Nullable[int] = 0
 
 
@@ -419,7 +419,7 @@ class Event(Model, frozen=True, kw_only=True):
     action: Nullable[str] = ""
     actor: EventActor | None = None
     scope: Nullable[str] = field(default="", name="scope")
-    time: Timestamp = field(default=None, name="time")
+    time: WireTime = field(default=None, name="time")
     time_nano: Nullable[int] = field(default=0, name="timeNano")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Final, Self
 
@@ -98,12 +98,13 @@ class ImageService(Transfers, Images, Registry, Build, Events):
         method: str,
         path: str,
         *,
-        query: Iterable[tuple[str, str]] = (),
-        document: object = None,
+        params: Mapping[str, str] | Iterable[tuple[str, str]] = (),
+        json: object = None,
     ) -> object:
         """Send any request and return its answer as plain JSON values, for what is newer than this library.
 
-        `path` has no version ("/images/json"), `query` is pairs, `document` is encoded as a JSON body. An answer
+        `path` has no version ("/images/json"), `params` is a mapping, or pairs if a name is repeated; `json`
+        is encoded as the body. An answer
         that is no JSON is returned as text, an empty one as None.
 
         Raises `InvalidReferenceError` for a path that is no plain path, and every other `DockerError`.
@@ -119,8 +120,8 @@ class ImageService(Transfers, Images, Registry, Build, Events):
             subject=f"{method} {path}",
             method=method,
             path=path_segment(path),
-            query=tuple(query),
-            document=None if document is None else encode_json(document),
+            query=tuple(params.items() if isinstance(params, Mapping) else params),
+            document=None if json is None else encode_json(json),
         )
         body = await self._transport.fetch_bytes(call)
         try:

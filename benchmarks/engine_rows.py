@@ -92,14 +92,14 @@ def pulls(rounds: int) -> Measured:
 
 async def _make(socket: str, archive: str) -> None:
     async with ImageService(socket) as images:
-        await images.import_image(root_file_system(SIZE), repository=NAME)
+        await images.import_image(root_file_system(SIZE), reference=NAME)
         await images.save(NAME, to=archive)
 
 
 async def _publish(socket: str, references: Iterable[str]) -> None:
     async with ImageService(socket) as images:
         for reference in references:
-            await images.import_image(root_file_system(LAYER), repository=reference)
+            await images.import_image(root_file_system(LAYER), reference=reference)
             await images.push(reference)
             await images.remove(reference)
 

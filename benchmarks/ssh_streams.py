@@ -102,7 +102,7 @@ async def main(rounds: int, mib: int) -> None:
         (directory / "ssh").chmod(stat.S_IRWXU)
         os.environ["PATH"] = f"{directory}:{os.environ['PATH']}"
         async with ImageService(engine.host) as images:
-            await images.import_image(root_file_system(mib << 20), repository=NAME)
+            await images.import_image(root_file_system(mib << 20), reference=NAME)
         await measure(server, rounds, mib << 20)
 
 

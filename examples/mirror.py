@@ -61,7 +61,7 @@ def root_file_system() -> bytes:
 async def publish(images: ImageService, names: list[str]) -> None:
     """Put something to mirror into the registry."""
     for name in names:
-        await images.import_image(root_file_system(), repository=name)
+        await images.import_image(root_file_system(), reference=name)
         try:
             await images.push(name)
         finally:

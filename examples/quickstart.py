@@ -69,7 +69,7 @@ async def main_job(images: ImageService, registry: str, name: str, console: Cons
     engine, ping = await images.version(), await images.ping()
     console.print(f"engine   {engine.version} ({images.endpoint}), API {ping.api_version}; registry {registry}")
 
-    imported = await images.import_image(root_file_system(), repository=first, changes=['CMD ["/bin/sh"]'])
+    imported = await images.import_image(root_file_system(), reference=first, changes=['CMD ["/bin/sh"]'])
     console.print(f"import   {first}: id {imported.id}")
 
     await images.tag(first, tagged)

@@ -89,7 +89,7 @@ class Build(Operator):
         `outputs` are for it, in the API's words: `[{"Type": "moby", "Attrs": {…}}]`, or, before Docker 25,
         `[{"Type": "cacheonly"}]` for no image.
 
-        `auth` maps registries ("docker.io", "127.0.0.1:5000") to the credentials for base images. Without it, the
+        `auths` maps registries ("docker.io", "127.0.0.1:5000") to the credentials for base images. Without it, the
         classic builder gets all that the keychain knows (see `ListingKeychain`), as the docker CLI does it, for
         which registries a Dockerfile needs is not known here; an empty mapping sends nothing.
 
@@ -97,7 +97,7 @@ class Build(Operator):
         `extra_hosts` and `ulimits` in Docker's form.
 
         Raises `APIError` (most often `ServerError`) for a failed step, with the end of its output;
-        `InvalidParameterError` for a Dockerfile that cannot be read; `ArchiveFileError` for a context that cannot,
+        `InvalidParameterError` for a Dockerfile that cannot be read; `LocalFileError` for a context that cannot,
         or that changes meanwhile; `ConfigError` for a pattern in a `.dockerignore`; ValueError for a combination
         that the builder would ignore; `InvalidReferenceError`, `StreamInterruptedError` and every other
         `DockerError`. POST /build (API 1.41; with BuildKit, `shm_size` and `ulimits`: 1.42).
@@ -168,12 +168,12 @@ def _build(context: ArchiveSource, options: BuildOptions) -> Operation[BuildResu
         ("security_opt", option) for option in _texts(options.get("security_opt", ()))
     )
     limited = tuple(options.get("ulimits", ()))
-    shm_size, auth = options.get("shm_size"), options.get("auth")
+    shm_size, auths = options.get("shm_size"), options.get("auths")
     outputs, quiet = options.get("outputs", ()), options.get("quiet", False)
     if builder == "classic" and outputs:
         raise ValueError("outputs are for builder='buildkit': the classic builder ignores them")
-    if builder == "buildkit" and (classic or auth):
-        ignored = ", ".join([*dict(classic), *(["auth"] if auth else [])])
+    if builder == "buildkit" and (classic or auths):
+        ignored = ", ".join([*dict(classic), *(["auths"] if auths else [])])
         raise ValueError(f"BuildKit ignores {ignored}: leave that out, or build with builder='classic'")
     tags, dockerfile = options.get("tags", ()), options.get("dockerfile")
     names = [_tag(tag) for tag in ((tags,) if isinstance(tags, str | Reference) else tags)]
@@ -218,7 +218,7 @@ def _build(context: ArchiveSource, options: BuildOptions) -> Operation[BuildResu
         method="POST",
         path="/build",
         query=query,
-        headers={REGISTRY_CONFIG: registry_config_header(auth)} if auth else {},
+        headers={REGISTRY_CONFIG: registry_config_header(auths)} if auths else {},
         parameters=tuple(name for name, given in gated.items() if given and builder == "buildkit"),
     )
     return Operation(
@@ -227,7 +227,7 @@ def _build(context: ArchiveSource, options: BuildOptions) -> Operation[BuildResu
         source=None if remote else context,
         complete=functools.partial(_with_directory, dockerfile=path),
         output=StepOutput(),
-        whole_keychain=builder == "classic" and auth is None,
+        whole_keychain=builder == "classic" and auths is None,
     )
 
 

@@ -90,5 +90,5 @@ class BuildOptions(TypedDict, total=False):
     """What builds; "classic" by default."""
     outputs: Sequence[Mapping[str, object]]
     """BuildKit's outputs, in the API's words: `[{"Type": "moby", "Attrs": {…}}]`."""
-    auth: Mapping[str, RegistryAuth] | None
+    auths: Mapping[str, RegistryAuth] | None
     """Credentials for base images, by registry ("docker.io", "127.0.0.1:5000")."""

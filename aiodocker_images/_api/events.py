@@ -31,9 +31,9 @@ from aiodocker_images.reference import Reference
 from .json_stream import FrameDecoder
 from .operation import Operator
 
-__all__ = ["Events", "Moment"]
+__all__ = ["Events", "Timestamp"]
 
-Moment: TypeAlias = "datetime | float | str"
+Timestamp: TypeAlias = "datetime | float | str"
 
 ACCEPT: Final = "application/jsonl, application/x-ndjson, application/json-seq, application/json"
 """The framings of events: API 1.52 and 1.53 brought the first three, and all before is called plain JSON."""
@@ -91,8 +91,8 @@ class Events(Operator):
     def events(
         self,
         *,
-        since: Moment | None = None,
-        until: Moment | None = None,
+        since: Timestamp | None = None,
+        until: Timestamp | None = None,
         filters: Filters | None = None,
         reconnect: bool = True,
     ) -> AsyncGenerator[Event, None]:
@@ -306,7 +306,7 @@ def _unix_time(nanoseconds: int) -> str:
     return f"{seconds}.{rest:09}"
 
 
-def _nanoseconds(name: str, moment: Moment | None) -> int | None:
+def _nanoseconds(name: str, moment: Timestamp | None) -> int | None:
     """Convert a moment of the caller's; the Engine itself takes nothing but Unix time."""
     match moment:
         case None:

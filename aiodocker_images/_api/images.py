@@ -15,7 +15,7 @@ from aiodocker_images.api_version import first_version
 from aiodocker_images.errors import InvalidReferenceError, named
 from aiodocker_images.models import (
     Attestation,
-    HistoryLayer,
+    HistoryItem,
     ImageDiskUsage,
     ImageInspect,
     ImageSummary,
@@ -32,7 +32,7 @@ __all__ = ["Images"]
 _INSPECT: Final = msgspec.json.Decoder(ImageInspect)
 _SUMMARIES: Final = msgspec.json.Decoder(list[ImageSummary], strict=False)  # for its UnixTime
 _REMOVED: Final = msgspec.json.Decoder(list[RemovedImage])
-_HISTORY: Final = msgspec.json.Decoder(list[HistoryLayer])
+_HISTORY: Final = msgspec.json.Decoder(list[HistoryItem])
 _ATTESTATIONS: Final = msgspec.json.Decoder(list[Attestation])
 _PRUNED: Final = msgspec.json.Decoder(PruneReport)
 
@@ -72,7 +72,7 @@ class Images(Operator):
 
     async def history(
         self, reference: str | Reference, *, platform: str | Platform | None = None
-    ) -> builtins.list[HistoryLayer]:
+    ) -> builtins.list[HistoryItem]:
         """Return the steps in the making of an image, the newest first.
 
         `platform` selects one of a multi-platform image (API 1.48).
@@ -146,12 +146,12 @@ class Images(Operator):
         reference: str | Reference,
         *,
         force: bool = False,
-        noprune: bool = False,
+        no_prune: bool = False,
         platforms: Iterable[str | Platform] = (),
     ) -> builtins.list[RemovedImage]:
         """Remove a name from an image, and with its last name the image and the layers nobody else needs.
 
-        `force` removes an image that a stopped container uses or that has several names; `noprune` keeps
+        `force` removes an image that a stopped container uses or that has several names; `no_prune` keeps
         untagged parents. `platforms` removes only these of a multi-platform image, under all of its names, and
         needs `force` (API 1.50).
 
@@ -167,7 +167,7 @@ class Images(Operator):
             subject=name,
             method="DELETE",
             path=f"/images/{path_segment(name)}",
-            query=flags(force=force, noprune=noprune) + chosen,
+            query=flags(force=force, noprune=no_prune) + chosen,
             parameters=("platforms",) if chosen else (),
         )
         return await self._transport.fetch(call, _REMOVED)

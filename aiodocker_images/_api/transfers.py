@@ -110,7 +110,7 @@ class Transfers(Operator):
         a str is a path. `platforms` loads only these of a multi-platform archive (API 1.48, several: 1.52).
         `quiet` asks the daemon for no progress.
 
-        Raises `ArchiveFileError` for a file that cannot be read, before anything is sent if it cannot be
+        Raises `LocalFileError` for a file that cannot be read, before anything is sent if it cannot be
         opened; what an iterable raises, as it is; the daemon's own message for what is no archive
         (`APIError`); `NoSpaceError`, `StreamInterruptedError` and every other `DockerError`.
         POST /images/load (API 1.41).
@@ -127,8 +127,7 @@ class Transfers(Operator):
         self,
         source: ArchiveSource,
         *,
-        repository: str | Reference | None = None,
-        tag: str | None = None,
+        reference: str | Reference | None = None,
         changes: Sequence[str] = (),
         message: str | None = None,
         platform: str | Platform | None = None,
@@ -136,15 +135,15 @@ class Transfers(Operator):
     ) -> ImportResult:
         """Make an image of the tar of a root file system.
 
-        `source` as in `load`, or an http(s) URL that the daemon fetches. The image is named `repository`,
-        which may have a tag in it, and `tag`; without a repository it has only its id. `changes` are
-        Dockerfile instructions (`CMD ["/bin/sh"]`), `message` the image's comment, `platform` what the image
+        `source` as in `load`, or an http(s) URL that the daemon fetches. The image is named `reference`
+        ("app:1.0"; without a tag it is `latest`), and without it has only its id. `changes` are Dockerfile
+        instructions (`CMD ["/bin/sh"]`), `message` the image's comment, `platform` what the image
         says that it runs on (API 1.42), by default `DOCKER_DEFAULT_PLATFORM`.
 
         Raises as `load` does, and `InvalidReferenceError`. POST /images/create?fromSrc (API 1.41).
         """
         return await self._run(
-            _import(source, repository=repository, tag=tag, changes=changes, message=message, platform=platform),
+            _import(source, reference, changes=changes, message=message, platform=platform),
             on_progress,
         )
 
@@ -152,16 +151,13 @@ class Transfers(Operator):
         self,
         source: ArchiveSource,
         *,
-        repository: str | Reference | None = None,
-        tag: str | None = None,
+        reference: str | Reference | None = None,
         changes: Sequence[str] = (),
         message: str | None = None,
         platform: str | Platform | None = None,
     ) -> AsyncGenerator[ProgressFrame, None]:
         """Make an image of the tar of a root file system and yield the progress; see `import_image`."""
-        return self._frames(
-            _import(source, repository=repository, tag=tag, changes=changes, message=message, platform=platform)
-        )
+        return self._frames(_import(source, reference, changes=changes, message=message, platform=platform))
 
     async def save(
         self,
@@ -178,7 +174,7 @@ class Transfers(Operator):
         archive stands there. `checksum` computes the sha256 of the bytes on the way. `platforms` as in `load`.
         `on_progress` is called with a `SaveProgress`, the number of bytes received so far, each time some come.
 
-        Raises `ArchiveFileError` for a target that cannot be written (a full disk, too), before anything is
+        Raises `LocalFileError` for a target that cannot be written (a full disk, too), before anything is
         sent if it cannot be created; `ArchiveError` if the daemon reported an error inside the tar or ended
         it early; `NotFoundError`, `StreamInterruptedError` and every other `DockerError`.
         GET /images/{name}/get, GET /images/get?names= (API 1.41).
@@ -271,24 +267,21 @@ def _load(source: ArchiveSource, platforms: Iterable[str | Platform], *, quiet: 
 
 def _import(
     source: ArchiveSource,
+    reference: str | Reference | None,
     *,
-    repository: str | Reference | None,
-    tag: str | None,
     changes: Sequence[str],
     message: str | None,
     platform: str | Platform | None,
 ) -> Operation[ImportResult]:
     query: Query = ()
     named_as = ""
-    if repository is not None:
-        image = repository if isinstance(repository, Reference) else Reference.parse(repository)
+    if reference is not None:
+        image = reference if isinstance(reference, Reference) else Reference.parse(reference)
         if image.digest is not None:
             raise InvalidReferenceError(f"{image.familiar!r}: an import is named by a tag, not by a digest")
-        image = (image.with_tag(tag) if tag is not None else image).with_default_tag()
+        image = image.with_default_tag()
         query += (("repo", image.name), ("tag", image.tag or ""))
         named_as = image.familiar
-    elif tag is not None:
-        raise InvalidReferenceError(f"the tag {tag!r} needs a repository")
     if isinstance(changes, str):
         raise TypeError("changes is a sequence of Dockerfile instructions, not one string")
     query += tuple(("changes", change) for change in changes)

@@ -50,7 +50,7 @@ class ContextDirectory:
     The Dockerfile and `.dockerignore` are sent even where the rules leave them out: the Engine needs both, and
     hides them from the build by these rules itself. `<dockerfile>.dockerignore` takes the place of the other.
 
-    Raises `ArchiveFileError` for what cannot be read (a Dockerfile that is not there, too), `ConfigError` for a
+    Raises `LocalFileError` for what cannot be read (a Dockerfile that is not there, too), `ConfigError` for a
     pattern that is none.
     """
 
@@ -70,7 +70,7 @@ class ContextDirectory:
     def pieces(self) -> Generator[bytes, None, None]:
         """Yield the tar, in pieces of at most 1 MiB; closing the generator closes what it opened.
 
-        Raises `ArchiveFileError` for an entry that cannot be read, that vanishes, or that changes its size.
+        Raises `LocalFileError` for an entry that cannot be read, that vanishes, or that changes its size.
         """
         links: dict[tuple[int, int], str] = {}
         with failing("read", self._root):

@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol, cast
 
-from aiodocker_images.errors import ArchiveFileError
+from aiodocker_images.errors import LocalFileError
 
 _GATHER_SIZE = 64 * 1024  # small items of an iterable are gathered up to this per visit to a thread
 _GATHER_SECONDS = 0.05  # unless they come slowly
@@ -346,7 +346,7 @@ def failing(doing: str, path: str | None) -> Generator[None, None, None]:
         what = repr(path) if path is not None else "the file of the archive"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             what += " (free some space on its file system, or name a file on another one)"
-        failure = ArchiveFileError.of(error, f"cannot {doing} {what}")
+        failure = LocalFileError.of(error, f"cannot {doing} {what}")
         failure.filename = path  # not the temporary one's
         raise failure from error
 

@@ -160,7 +160,7 @@ def open_source(source: ArchiveSource) -> ArchiveUpload:
 class ArchiveUpload:
     """A source of an archive: enter it, tell its `size`, send its `chunks()`.
 
-    Entering raises `ArchiveFileError` for a path that cannot be opened. Leaving closes the file that was opened
+    Entering raises `LocalFileError` for a path that cannot be opened. Leaving closes the file that was opened
     here, or the iterator of an iterable; never a file of the user's.
 
     `size` is the number of bytes to come, or None where only the end tells.
@@ -359,7 +359,7 @@ class ArchiveSink:
     what exists and is no regular file (a FIFO, /dev/stdout) is written in place. A file object keeps what was
     written to it, and is not closed.
 
-    Entering raises `ArchiveFileError` where the path cannot be written, and so do `write()` and `commit()`.
+    Entering raises `LocalFileError` where the path cannot be written, and so do `write()` and `commit()`.
     `size` is the number of bytes taken.
     """
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from aiodocker_images._struct import Timestamp
-from aiodocker_images.models import Descriptor, DistributionInspect, HistoryLayer, ImageConfig, RootFS
+from aiodocker_images._struct import WireTime
+from aiodocker_images.models import Descriptor, DistributionInspect, HistoryItem, ImageConfig, RootFS
 from aiodocker_images.results import Result
 
 __all__ = ["RateLimit", "RegistryImage", "RegistryPing"]
@@ -44,8 +44,8 @@ class RegistryImage(DistributionInspect, frozen=True, kw_only=True):
     os: str = ""
     architecture: str = ""
     variant: str = ""
-    created: Timestamp = None
+    created: WireTime = None
     author: str = ""
     config: ImageConfig | None = None
     root_fs: RootFS | None = None
-    history: tuple[HistoryLayer, ...] = ()
+    history: tuple[HistoryItem, ...] = ()

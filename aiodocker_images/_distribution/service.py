@@ -19,7 +19,7 @@ from aiodocker_images.errors import (
     RegistryUnreachableError,
     named,
 )
-from aiodocker_images.models import Descriptor, HistoryLayer, ImageConfig, Platform, RootFS
+from aiodocker_images.models import Descriptor, HistoryItem, ImageConfig, Platform, RootFS
 from aiodocker_images.reference import DOCKER_HUB, Reference
 
 from .config import RegistryConfig, by_registry, split_mirror
@@ -310,7 +310,7 @@ def _image(top: Manifest, manifest: Manifest, body: bytes, *, who: str) -> Regis
             config=read.config,
             root_fs=RootFS(type=read.rootfs.type or "", layers=read.rootfs.diff_ids or ()) if read.rootfs else None,
             history=tuple(
-                HistoryLayer(created=each.created, created_by=each.created_by or "", comment=each.comment or "")
+                HistoryItem(created=each.created, created_by=each.created_by or "", comment=each.comment or "")
                 for each in read.history or ()
             ),
         )

@@ -21,7 +21,7 @@ from yarl import URL
 from aiodocker_images._aio.shared_runs import SharedRuns
 from aiodocker_images._struct import UNDECODABLE
 from aiodocker_images.credentials import Keychain, RegistryAuth
-from aiodocker_images.errors import EncodeError, FrameDecodeError, UnauthorizedError, shown
+from aiodocker_images.errors import FrameDecodeError, InvalidArgumentError, UnauthorizedError, shown
 
 from .challenges import Challenge
 
@@ -224,7 +224,7 @@ def _basic(auth: RegistryAuth) -> dict[str, str]:
         return {"Authorization": "Basic " + base64.b64encode(f"{auth.username}:{auth.password}".encode()).decode()}
     except UnicodeEncodeError:
         pass
-    raise EncodeError("the credentials have half of a surrogate pair in them, which UTF-8 cannot say")
+    raise InvalidArgumentError("the credentials have half of a surrogate pair in them, which UTF-8 cannot say")
 
 
 def _form(form: Sequence[tuple[str, str]], auth: RegistryAuth) -> bytes:
@@ -232,10 +232,10 @@ def _form(form: Sequence[tuple[str, str]], auth: RegistryAuth) -> bytes:
         return urlencode([*form, ("refresh_token", auth.identity_token)]).encode()
     except UnicodeEncodeError:
         pass
-    raise EncodeError("the identity token has half of a surrogate pair in it, which UTF-8 cannot say")
+    raise InvalidArgumentError("the identity token has half of a surrogate pair in it, which UTF-8 cannot say")
 
 
 def _checked(token: str) -> str:
     if not _TOKEN.fullmatch(token):
-        raise EncodeError("the registry token has characters that no header can carry")
+        raise InvalidArgumentError("the registry token has characters that no header can carry")
     return token

@@ -110,7 +110,7 @@ def mirror_on_cluster(
     retry: Retry | None = Retry(),  # noqa: B008 - frozen
     platforms: Iterable[str | Platform] | Literal["all"] = (),
     dry_run: bool = False,
-    journals: str | os.PathLike[str] | None = None,
+    journal: str | os.PathLike[str] | None = None,
     keep: bool = False,
     require_digest: bool = False,
 ) -> AsyncGenerator[MirrorOutcome, None]:
@@ -123,7 +123,7 @@ def mirror_on_cluster(
     `per_registry` bounds in how many sources the whole cluster has to do with a registry at once. A rate limit
     pauses the registry on all workers, as soon as they hear of it from the one that met it.
 
-    What a lost worker had not ended, another one does. What it had pulled stays on its Engine, unless `journals`
+    What a lost worker had not ended, another one does. What it had pulled stays on its Engine, unless `journal`
     names a directory on the workers' disks: whoever comes next to that Engine gives it back. Other options as in
     `mirror`. Leaving the generator stops the jobs on the workers, and waits for them to give back what they borrowed.
 
@@ -140,7 +140,7 @@ def mirror_on_cluster(
     )
     connected: Any = client
     return _outcomes(
-        connected, _by_source(checked_jobs(jobs)), service, options, None if journals is None else os.fspath(journals)
+        connected, _by_source(checked_jobs(jobs)), service, options, None if journal is None else os.fspath(journal)
     )
 
 
@@ -152,7 +152,7 @@ class _Order:
     jobs: tuple[MirrorJob, ...]
     service: Callable[[], ImageService]
     options: Options
-    journals: str | None
+    journal: str | None
 
 
 def _by_source(jobs: Iterable[MirrorJob]) -> list[tuple[MirrorJob, ...]]:
@@ -167,14 +167,14 @@ async def _outcomes(
     groups: Sequence[tuple[MirrorJob, ...]],
     service: Callable[[], ImageService],
     options: Options,
-    journals: str | None,
+    journal: str | None,
 ) -> AsyncGenerator[MirrorOutcome, None]:
     run = f"mirror-{secrets.token_hex(8)}"
     stop: _Event = _dask().Event(f"{run}-stop", client=client)
     begun: dict[_Future, tuple[MirrorJob, ...]] = {}
     try:
         for number, group in enumerate(groups):
-            order = _Order(run, group, service, options, journals)
+            order = _Order(run, group, service, options, journal)
             future = client.submit(_on_worker, order, key=f"{run}-{number}", pure=False, retries=TRIES)
             begun[future] = group
         async for future in _dask().as_completed(list(begun)):
@@ -263,7 +263,7 @@ async def _set(event: _Event) -> None:
 async def _work(order: _Order, slots: Slots, outcomes: list[MirrorOutcome]) -> None:
     jobs, options = order.jobs, order.options
     async with order.service() as images, contextlib.AsyncExitStack() as leases:
-        path = None if order.journals is None or options.dry_run else Path(order.journals) / _journal_name(jobs)
+        path = None if order.journal is None or options.dry_run else Path(order.journal) / _journal_name(jobs)
         if path is not None:
             await _give_back_for_the_lost(images, path, options)
         for registry in _registries(jobs):

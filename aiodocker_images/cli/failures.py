@@ -7,20 +7,19 @@ from typing import Final
 
 from aiodocker_images import (
     APIError,
-    ArchiveFileError,
     ConflictError,
     ContextNotFoundError,
     DaemonUnreachableError,
     DockerError,
-    EncodeError,
     ForbiddenError,
     FrameDecodeError,
-    InvalidPlatformError,
-    InvalidReferenceError,
+    InvalidArgumentError,
+    LocalFileError,
     NoSpaceError,
     NotFoundError,
     RateLimitedError,
     StreamInterruptedError,
+    TagImmutableError,
     UnauthorizedError,
     UnsupportedAPIVersionError,
 )
@@ -34,7 +33,7 @@ MAX_HEADLINE: Final = 600
 """Characters of an error that are shown: a registry behind a proxy may answer with a web page."""
 
 # Only what was never sent: an Engine that does not know an option may be updated, and the same line be right then.
-_USAGE: Final = (InvalidReferenceError, InvalidPlatformError, EncodeError)
+_USAGE: Final = InvalidArgumentError
 
 _ADVICE: Final[tuple[tuple[type[DockerError], str], ...]] = (
     (
@@ -45,6 +44,7 @@ _ADVICE: Final[tuple[tuple[type[DockerError], str], ...]] = (
     (ForbiddenError, "Whoever owns the repository can permit it; or log in as somebody else with `docker login`."),
     (RateLimitedError, "Wait before you try again; who is logged in (`docker login`) may do more."),
     (NoSpaceError, f"Make room on the Engine's disk: `{PROGRAM} df` shows what images take, `prune` removes some."),
+    (TagImmutableError, "Push another tag: the registry does not let this one be moved to another image."),
     (ConflictError, f"Remove what uses it first; `{PROGRAM} rm -f` removes an image that only stopped containers use."),
     (StreamInterruptedError, "The Engine may have restarted. Nothing counts as done: run it again."),
     (FrameDecodeError, f"That is not how an Engine answers; `{PROGRAM} endpoint` says what is asked, and why."),
@@ -78,7 +78,7 @@ def advice(error: BaseException) -> str | None:
         if error.verb == "build":
             return None
         return _NOT_FOUND.get(error.verb or "", f"`{PROGRAM} ls` lists what is there.")
-    if isinstance(error, ArchiveFileError):
+    if isinstance(error, LocalFileError):
         return None
     if isinstance(error, ContextNotFoundError):
         return f"`{PROGRAM} endpoint` says where the Engine is looked for, and why."

@@ -18,9 +18,9 @@ from aiohttp import web
 import engines
 from aiodocker_images import (
     APIError,
-    ArchiveFileError,
     ImageService,
     InvalidParameterError,
+    LocalFileError,
     NotFoundError,
     ProgressFrame,
     RegistryAuth,
@@ -276,7 +276,7 @@ async def test_a_copy_of_nothing_is_an_error_with_its_step(
 
 
 async def test_a_dockerfile_that_is_none_is_refused(engine: ImageService, context: Path) -> None:
-    with pytest.raises(ArchiveFileError, match="no such Dockerfile"):
+    with pytest.raises(LocalFileError, match="no such Dockerfile"):
         await engine.build(context)
     (context / "Dockerfile").write_text("FROMM scratch\n")
     with pytest.raises(ServerError if PODMAN else InvalidParameterError):
@@ -315,7 +315,7 @@ async def test_base_images_come_with_the_credentials_given(
         with pytest.raises(ServerError, match="no active sessions"):
             await engine.build(base, builder="buildkit")
         auth = {address: RegistryAuth(username="user", password="secret")}
-        assert (await engine.build(base, tags=tag, auth=auth)).id == (await engine.inspect(tag)).id
+        assert (await engine.build(base, tags=tag, auths=auth)).id == (await engine.inspect(tag)).id
         assert (await engine.build(base, tags=tag, builder="buildkit")).id == (await engine.inspect(tag)).id
         await engine.remove(f"{address}/{path}:1", force=True)
 
@@ -345,10 +345,10 @@ async def test_the_build_cache_is_pruned(engine: ImageService, context: Path, ta
     (context / "Dockerfile").write_text("FROM scratch\nCOPY unique /\n")
     await engine.build(context, tags=tag, builder="buildkit")
     kept = await engine.prune_build_cache(all=True, reserved_space=1 << 40)
-    assert kept.caches_deleted == ()
+    assert kept.removed == ()
     await engine.remove(tag)
     pruned = await engine.prune_build_cache(all=True)
-    assert pruned.caches_deleted
-    assert (await engine.prune_build_cache(all=True)).caches_deleted == ()
+    assert pruned.removed
+    assert (await engine.prune_build_cache(all=True)).removed == ()
     with pytest.raises(APIError):
         await engine.prune_build_cache(filters={"nonsense": "x"})

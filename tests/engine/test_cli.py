@@ -65,7 +65,7 @@ async def names(engine: ImageService, registry: str) -> AsyncGenerator[list[str]
 async def pushed(engine: ImageService, names: list[str]) -> list[str]:
     """The names, with an image each in the registry, and none on the Engine."""
     for name in names:
-        await engine.import_image(root_file_system(LAYER_SIZE), repository=name)
+        await engine.import_image(root_file_system(LAYER_SIZE), reference=name)
         await engine.push(name)
         await engine.remove(name)
     return names
@@ -151,7 +151,7 @@ async def test_a_save_that_is_stopped_leaves_nothing_and_a_load_loads_nothing(
     engine: ImageService, names: list[str], tmp_path: Path, number: signal.Signals
 ) -> None:
     name = names[0]
-    await engine.import_image(root_file_system(80_000_000), repository=name)
+    await engine.import_image(root_file_system(80_000_000), reference=name)
     target = tmp_path / "out.tar"
     for line in (("save", "-o", str(target), name), ("load", "-i", str(target))):
         with Terminal(*line) as terminal:
@@ -242,7 +242,7 @@ async def test_it_writes_what_the_docker_cli_writes(engine: ImageService, names:
 @pytest.mark.once
 async def test_its_json_has_what_the_docker_clis_has(engine: ImageService, names: list[str]) -> None:
     docker = str(engines.docker_cli())
-    await engine.import_image(root_file_system(), repository=names[0])
+    await engine.import_image(root_file_system(), reference=names[0])
     # Those of images alone: the container of a build before may end late. And in whole seconds: docker's `--until 0s`
     # leaves out what came in this one.
     events = ["events", "--filter", "type=image", "--since", "10m", "--until", str(int(time.time()) + 1)]

@@ -57,7 +57,7 @@ def home(tmp_path: Path) -> DockerHome:
 async def image(engine: ImageService, guarded: str) -> AsyncGenerator[str, None]:
     """An image of the Engine, named as if it were of the guarded registry."""
     name = f"{guarded}/{secrets.token_hex(4)}:1"
-    await engine.import_image(root_file_system(), repository=name)
+    await engine.import_image(root_file_system(), reference=name)
     yield name
     for each in await engine.list():
         if name in each.repo_tags:
@@ -103,7 +103,7 @@ async def test_nothing_goes_without_the_right_credentials(
     with pytest.raises(UnauthorizedError):
         await engine.pull(image, auth=auth)
     with pytest.raises(UnauthorizedError):
-        await engine.build(from_it(image), auth={guarded: auth} if auth else None)
+        await engine.build(from_it(image), auths={guarded: auth} if auth else None)
     with pytest.raises(by_engine(UnauthorizedError, podman=NotFoundError)):  # Podman 5.8 has no such endpoint
         await engine.inspect_distribution(image, auth=auth)
     # Podman 5.8 logs in over TLS alone, whatever its registries.conf says.
@@ -200,7 +200,7 @@ async def test_explicit_credentials_open_the_registry(engine_host: str, guarded:
         await images.remove(image)
         assert (await images.pull(image, auth=ME)).reference == pushed.reference
         await images.remove(image)
-        assert (await images.build(from_it(image), tags=built, auth={f"http://{guarded}": ME})).id
+        assert (await images.build(from_it(image), tags=built, auths={f"http://{guarded}": ME})).id
         if not engine_is("podman"):
             assert await digest(images.inspect_distribution(image, auth=ME)) == pushed.digest
             assert (await images.login(at(ME, guarded))).status == "Login Succeeded"
@@ -264,7 +264,7 @@ async def test_a_registry_with_a_token_server_takes_passwords_and_both_kinds_of_
                 "identity token of a helper": ({"credsStore": "ours"}, {"refresh_token"}),
                 "registry token": ({"auths": {address: {"registrytoken": token}}}, set()),
             }
-            await engine.import_image(root_file_system(), repository=image)
+            await engine.import_image(root_file_system(), reference=image)
             async with ImageService(engine_host, keychain=DockerKeychain(environ=home.environ)) as images:
                 for what, (config, grants) in entries.items():
                     home.config(**config)

@@ -47,7 +47,7 @@ class Midway:
         self._target = directory / "saved.tar"
 
     async def set_up(self) -> None:
-        await self._images.import_image(root_file_system(LARGE), repository=self.large)
+        await self._images.import_image(root_file_system(LARGE), reference=self.large)
         await self._images.save(self.large, to=self._archive)
 
     def start(self, *, events_for: float) -> Mapping[str, asyncio.Task[object]]:
@@ -58,7 +58,7 @@ class Midway:
             "push": self._push,
             "load": lambda: self._images.load(self._held("load", self._archive.read_bytes())),
             "save": self._save,
-            "import": lambda: self._images.import_image(self._held("import", root_file_system()), repository="new:1"),
+            "import": lambda: self._images.import_image(self._held("import", root_file_system()), reference="new:1"),
             "build": lambda: self._images.build(
                 self._held("build", tar_of({"Dockerfile": "FROM scratch\nCOPY x /\n", "x": "y"})), tags="built:1"
             ),
@@ -230,7 +230,7 @@ async def test_a_registry_that_is_killed_fails_both_ways_and_is_met_again(
     engine: ImageService, engine_name: str, own_registry: engines.Registry, leftovers: Leftovers
 ) -> None:
     name = f"{own_registry.address}/{secrets.token_hex(4)}:1"
-    await engine.import_image(root_file_system(), repository=name)
+    await engine.import_image(root_file_system(), reference=name)
     pushed = await engine.push(name)
     before = leftovers.now()
     await asyncio.to_thread(own_registry.kill)
@@ -266,7 +266,7 @@ async def test_a_registry_with_a_full_disk_fails_the_push(engine: ImageService, 
     try:
         await asyncio.to_thread(registry.start)
         name = f"{registry.address}/large:1"
-        await engine.import_image(root_file_system(8 << 20), repository=name)
+        await engine.import_image(root_file_system(8 << 20), reference=name)
         retried = False
         try:
             async with asyncio.timeout(HANG), contextlib.aclosing(engine.push_stream(name)) as frames:

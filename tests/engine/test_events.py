@@ -55,7 +55,7 @@ class Image:
 
     async def begin(self) -> None:
         imported = await self.engine.import_image(
-            root_file_system(), repository=self.name, tag="1", changes=[f"LABEL name.of.test={self.name}"]
+            root_file_system(), reference=f"{self.name}:1", changes=[f"LABEL name.of.test={self.name}"]
         )
         self.id = imported.id
 

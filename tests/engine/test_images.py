@@ -43,7 +43,7 @@ async def image(engine: ImageService, registry: str) -> AsyncGenerator[str, None
     """The name of a new small image of the Engine, in the registry's domain but not pushed."""
     name = f"{registry}/operations-{secrets.token_hex(4)}:1.0"
     await engine.import_image(
-        root_file_system(), repository=name, message="imported", changes=['CMD ["/bin/sh"]', "LABEL stage=test"]
+        root_file_system(), reference=name, message="imported", changes=['CMD ["/bin/sh"]', "LABEL stage=test"]
     )
     yield name
     with contextlib.suppress(NotFoundError):
@@ -53,9 +53,9 @@ async def image(engine: ImageService, registry: str) -> AsyncGenerator[str, None
 @pytest.fixture
 async def container(engine: ImageService, image: str) -> AsyncGenerator[str, None]:
     """A container of the image, which never runs."""
-    created: Any = await engine.request("POST", "/containers/create", document={"Image": image, "Cmd": ["/bin/sh"]})
+    created: Any = await engine.request("POST", "/containers/create", json={"Image": image, "Cmd": ["/bin/sh"]})
     yield created["Id"]
-    await engine.request("DELETE", f"/containers/{created['Id']}", query=[("force", "true")])
+    await engine.request("DELETE", f"/containers/{created['Id']}", params=[("force", "true")])
 
 
 async def test_all_images_are_as_many_as_the_engine_says(engine: ImageService, image: str) -> None:
@@ -87,7 +87,7 @@ async def test_a_tag_comes_and_goes_without_the_image(engine: ImageService, imag
     steps = await engine.remove(f"{name}:1.0")
     assert any(step.untagged and step.untagged.endswith(f"{name}:1.0") for step in steps)
     assert not any(step.deleted for step in steps)
-    await engine.remove(f"{name}:2.0", noprune=True)
+    await engine.remove(f"{name}:2.0", no_prune=True)
     assert await engine.list(name) == []
     assert (await engine.inspect(image)).id == details.id
 
@@ -103,7 +103,7 @@ async def test_the_history_of_an_import_is_one_step(engine: ImageService, image:
 async def test_an_import_takes_changes(engine: ImageService) -> None:
     changes = ["USER nobody", 'CMD ["echo"]', "EXPOSE 8000", "VOLUME /data", "WORKDIR /data", 'ENTRYPOINT ["/x"]']
     name = f"changed-{secrets.token_hex(4)}"
-    await engine.import_image(root_file_system(), repository=name, tag="1", changes=changes)
+    await engine.import_image(root_file_system(), reference=f"{name}:1", changes=changes)
     config = (await engine.inspect(f"{name}:1")).config
     assert config is not None
     assert (config.user, config.cmd, config.working_dir, config.entrypoint) == ("nobody", ("echo",), "/data", ("/x",))
@@ -125,7 +125,7 @@ async def test_prune_takes_what_its_options_say(engine: ImageService, image: str
     assert container
     nameless = await engine.import_image(root_file_system())
     named = f"pruned-{secrets.token_hex(4)}:1"
-    unused = await engine.import_image(root_file_system(), repository=named, changes=["LABEL prune=me"])
+    unused = await engine.import_image(root_file_system(), reference=named, changes=["LABEL prune=me"])
 
     report = await engine.prune(filters={"until": "1h"})
     assert nameless.id not in {step.deleted for step in report.removed}
@@ -254,7 +254,7 @@ async def test_a_platform_that_is_none_is_refused(engine: ImageService, image: s
 async def test_all_tags_go_out_and_come_back(engine: ImageService, registry: str) -> None:
     repository = f"{registry}/tags-{secrets.token_hex(4)}"
     for tag in ("one", "two"):
-        await engine.import_image(root_file_system(), repository=repository, tag=tag)
+        await engine.import_image(root_file_system(), reference=f"{repository}:{tag}")
     if PODMAN:  # it knows no push of all tags, and pushes the one it takes to be meant
         with pytest.raises(APIError):
             await engine.push(repository, all_tags=True)

@@ -55,7 +55,7 @@ async def publish(engine: ImageService, *names: str, size: int = 1 << 16) -> dic
     """Make images, push them, and remove them again; return their digests."""
     digests: dict[str, str] = {}
     for name in names:
-        await engine.import_image(root_file_system(size), repository=name)
+        await engine.import_image(root_file_system(size), reference=name)
         digests[name] = (await engine.push(name)).digest or ""
         await engine.remove(name)
     return digests
@@ -150,7 +150,7 @@ async def test_names_come_back_to_the_images_that_they_had(
     source, job_target = f"{registry}/{word}:1", f"{target}/{word}:1"
     await publish(engine, source)
     for name in (source, job_target):
-        await engine.import_image(root_file_system(), repository=name)
+        await engine.import_image(root_file_system(), reference=name)
     mine = await all_names(engine)
     done = await all_of(mirror(engine, [MirrorJob(source, job_target)]))
     assert done[job_target].status == "mirrored"
@@ -175,7 +175,7 @@ async def test_images_go_from_engine_to_engine(engine: ImageService, engine_name
     """Names, ids and contents arrive; a second time there is nothing to do; a missing one is an outcome."""
     names = [f"localhost/transfer-{secrets.token_hex(4)}:1" for _ in range(3)]
     for name in names:
-        await engine.import_image(root_file_system(4 << 20), repository=name)
+        await engine.import_image(root_file_system(4 << 20), reference=name)
     with engines.Engine(engine_name) as other:
         async with ImageService(other.host) as there:
             outcomes = {o.reference: o async for o in transfer(engine, there, *names, "localhost/missing:1")}

@@ -79,7 +79,7 @@ async def publish(host: str, registry: str, count: int, size: int) -> list[str]:
     names = [f"{registry}/cluster-{secrets.token_hex(4)}/app{number}:1" for number in range(count)]
     async with ImageService(host) as images:
         for name in names:
-            await images.import_image(root_file_system(size), repository=name)
+            await images.import_image(root_file_system(size), reference=name)
             await images.push(name)
             await images.remove(name)
     return names
@@ -102,7 +102,7 @@ async def test_a_lost_worker_s_jobs_are_done_by_another(
     before = await cluster.pids()
     outcomes: list[MirrorOutcome] = []
     stream = mirror_on_cluster(
-        cluster.client, jobs, service=cluster.service, retry=Retry(attempts=2), per_registry=4, journals=tmp_path
+        cluster.client, jobs, service=cluster.service, retry=Retry(attempts=2), per_registry=4, journal=tmp_path
     )
     async with contextlib.aclosing(stream):
         async for outcome in stream:
@@ -119,7 +119,7 @@ async def test_a_lost_worker_s_jobs_are_done_by_another(
     assert (await cluster.pids())[0] != before[0]
     # Whoever comes next to that Engine gives back what the killed worker had borrowed; both workers come.
     again = [MirrorJob(job.source, job.target.replace(":1", ":2")) for job in jobs]
-    done = [o async for o in mirror_on_cluster(cluster.client, again, service=cluster.service, journals=tmp_path)]
+    done = [o async for o in mirror_on_cluster(cluster.client, again, service=cluster.service, journal=tmp_path)]
     assert {outcome.status for outcome in done} == {"mirrored"}
     assert await left_on(cluster.hosts) == []
 

@@ -108,7 +108,7 @@ async def test_an_image_goes_both_ways(
     before = leftovers.now()
     name = f"localhost/ssh-{secrets.token_hex(4)}:1"
     async with ImageService(f"ssh://root@{server.host}:{server.port}{path}") as images:
-        imported = await images.import_image(root_file_system(3 << 20), repository=name)
+        imported = await images.import_image(root_file_system(3 << 20), reference=name)
         await images.save(name, to=tmp_path / "image.tar")
         await images.remove(name)
         loaded = await images.load(tmp_path / "image.tar")

@@ -21,13 +21,13 @@ from aiohttp import web
 import engines
 from aiodocker_images import (
     APIError,
-    ArchiveFileError,
     ConflictError,
     DaemonUnreachableError,
     DockerError,
     ImageService,
     InvalidParameterError,
     InvalidReferenceError,
+    LocalFileError,
     NoSpaceError,
     NotFoundError,
     ProgressFrame,
@@ -49,7 +49,7 @@ pytestmark = pytest.mark.engine
 async def image(engine: ImageService, registry: str) -> AsyncGenerator[str, None]:
     """The name of a new small image of the Engine, in the registry's domain but not pushed."""
     name = f"{registry}/image-{secrets.token_hex(4)}:1.0"
-    await engine.import_image(root_file_system(), repository=name)
+    await engine.import_image(root_file_system(), reference=name)
     yield name
     with contextlib.suppress(NotFoundError):
         await engine.remove(name, force=True)
@@ -68,8 +68,7 @@ async def test_an_image_goes_to_the_registry_and_comes_back_the_same(
     before = await all_names(engine)
     imported = await engine.import_image(
         root_file_system(),
-        repository=name,
-        tag="imported",
+        reference=f"{name}:imported",
         changes=['CMD ["/bin/sh"]', "ENV A=b"],
         message="made by a test",
     )
@@ -168,7 +167,7 @@ async def test_every_form_of_source_and_target_works(engine: ImageService, tmp_p
     ids = set[str]()
     with path.open("rb") as file:
         for source in (path, str(path), root, file, io.BytesIO(root), pieces(), [root]):
-            result = await engine.import_image(source, repository=name)
+            result = await engine.import_image(source, reference=name)
             layers = (await engine.inspect(result.id)).root_fs
             assert layers is not None
             ids.update(layers.layers)
@@ -210,7 +209,7 @@ async def test_the_engine_fetches_an_import_from_a_url(engine: ImageService) -> 
 async def test_several_images_go_into_one_tar_with_their_names(engine: ImageService, registry: str) -> None:
     names = [f"{registry}/several-{secrets.token_hex(4)}:{n}" for n in range(3)]
     for name in names:
-        await engine.import_image(root_file_system(), repository=name)
+        await engine.import_image(root_file_system(), reference=name)
     archive = b"".join([chunk async for chunk in engine.save_stream(*names)])
     for name in names:
         await engine.remove(name)
@@ -308,13 +307,13 @@ async def test_a_layer_corrupted_in_the_registry_fails_the_pull(engine: ImageSer
     """The Engine has an older image under that name, which must not pass for the new one."""
     with engines.Registry() as registry:
         name = f"{registry.address}/corrupt:1"
-        await engine.import_image(root_file_system(), repository=name)
+        await engine.import_image(root_file_system(), reference=name)
         await engine.push(name)
         await engine.remove(name)
         blobs = sorted(registry.storage.rglob("data"), key=lambda path: path.stat().st_size)
         layer = blobs[-1]
         layer.write_bytes(bytes(layer.stat().st_size))
-        old = await engine.import_image(root_file_system(), repository=name)
+        old = await engine.import_image(root_file_system(), reference=name)
         with pytest.raises(APIError, match=f"^pull {name}: "):
             await engine.pull(name)
         assert (await engine.inspect(name)).id == old.id
@@ -448,10 +447,10 @@ def small_disk(tmp_path: Path) -> Generator[Path, None, None]:
 
 async def test_a_full_disk_leaves_no_archive(engine: ImageService, small_disk: Path, leftovers: Leftovers) -> None:
     name = f"large-{secrets.token_hex(4)}:1"
-    await engine.import_image(root_file_system(8 << 20), repository=name)
+    await engine.import_image(root_file_system(8 << 20), reference=name)
     names, before = await all_names(engine), leftovers.now()
     (small_disk / "image.tar").write_text("the old one")
-    with pytest.raises(ArchiveFileError, match=f"^save {name}: ") as caught:
+    with pytest.raises(LocalFileError, match=f"^save {name}: ") as caught:
         await engine.save(name, to=small_disk / "image.tar")
     assert caught.value.errno == errno.ENOSPC
     assert [path.name for path in small_disk.iterdir()] == ["image.tar"]
@@ -465,7 +464,7 @@ async def test_an_engine_with_a_full_disk_says_so(small_engine: engines.Engine) 
     """A load that does not fit is a NoSpaceError, and the Engine has what it had."""
     async with ImageService(small_engine.host) as images:
         with pytest.raises(NoSpaceError):
-            await images.import_image(root_file_system(96 << 20), repository="too-large:1")
+            await images.import_image(root_file_system(96 << 20), reference="too-large:1")
         assert await images.list(all=True) == []
 
 

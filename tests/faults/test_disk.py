@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from aiodocker_images import ArchiveFileError, ImageService
+from aiodocker_images import ImageService, LocalFileError
 from tests.conftest import Leftovers
 from tests.support.scripted import Exchange, ScriptedDaemon
 from tests.support.tars import tar_of
@@ -35,7 +35,7 @@ async def test_a_read_only_target_is_refused_before_anything_is_sent(
     daemon: ScriptedDaemon, images: ImageService, leftovers: Leftovers, read_only: Path
 ) -> None:
     before = leftovers.now()
-    with pytest.raises(ArchiveFileError) as caught:
+    with pytest.raises(LocalFileError) as caught:
         await images.save("alpine:1", to=read_only / "image.tar")
     assert caught.value.errno == errno.EROFS
     assert daemon.requests == []
@@ -62,7 +62,7 @@ async def test_a_target_that_vanishes_while_it_is_written_is_our_error(
     daemon.on("GET", "/images/alpine:1/get", get)
     await images.ping()
     before = leftovers.now()
-    with pytest.raises(ArchiveFileError) as caught:
+    with pytest.raises(LocalFileError) as caught:
         await images.save("alpine:1", to=target)
     assert gone.is_set()
     assert caught.value.errno == errno.ENOENT

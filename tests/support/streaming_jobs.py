@@ -91,7 +91,7 @@ class Job(ABC):
             await self._service.remove(self.image, force=True)
 
     async def _new_image(self) -> None:
-        await self._service.import_image(root_file_system(self._size), repository=self.image)
+        await self._service.import_image(root_file_system(self._size), reference=self.image)
 
     async def _exists(self, image_id: str | None) -> bool:
         found = await self._service.inspect(self.image)
@@ -189,7 +189,7 @@ class Import(Job):
         self._archive = root_file_system(self._size)
 
     async def run(self, images: ImageService) -> object:
-        return await images.import_image(self._archive, repository=self.image)
+        return await images.import_image(self._archive, reference=self.image)
 
     async def check(self, result: object) -> None:
         assert isinstance(result, ImportResult)

@@ -44,7 +44,7 @@ PARAMETERS: list[tuple[str, str, str, Send]] = [
     ("POST /images/create", "platform", "1.41", lambda images: images.pull("x", platform=ARM)),
     ("POST /images/create", "header:x-registry-auth", "1.41", lambda images: images.pull("x", auth=AUTH)),
     ("POST /images/create", "fromSrc", "1.41", lambda images: images.import_image(b"")),
-    ("POST /images/create", "repo", "1.41", lambda images: images.import_image(b"", repository="a")),
+    ("POST /images/create", "repo", "1.41", lambda images: images.import_image(b"", reference="a")),
     ("POST /images/create", "message", "1.41", lambda images: images.import_image(b"", message="m")),
     ("POST /images/create", "changes", "1.41", lambda images: images.import_image(b"", changes=["CMD x"])),
     # Known before, but only the operating system in it was looked at.
@@ -61,7 +61,7 @@ PARAMETERS: list[tuple[str, str, str, Send]] = [
     ("POST /images/x:latest/tag", "repo", "1.41", lambda images: images.tag("x", "b")),
     ("POST /images/x:latest/tag", "tag", "1.41", lambda images: images.tag("x", "b")),
     ("DELETE /images/x:latest", "force", "1.41", lambda images: images.remove("x", force=True)),
-    ("DELETE /images/x:latest", "noprune", "1.41", lambda images: images.remove("x", noprune=True)),
+    ("DELETE /images/x:latest", "noprune", "1.41", lambda images: images.remove("x", no_prune=True)),
     ("DELETE /images/x:latest", "platforms", "1.50", lambda images: images.remove("x", platforms=[ARM])),
     ("GET /images/search", "term", "1.41", lambda images: images.search("x")),
     ("GET /images/search", "limit", "1.41", lambda images: images.search("x", limit=1)),
@@ -105,7 +105,7 @@ PARAMETERS: list[tuple[str, str, str, Send]] = [
     ("POST /build", "platform", "1.41", lambda images: images.build(b"", platform=ARM)),
     ("POST /build", "target", "1.41", lambda images: images.build(b"", target="t")),
     ("POST /build", "header:content-type", "1.41", lambda images: images.build(b"")),
-    ("POST /build", "header:x-registry-config", "1.41", lambda images: images.build(b"", auth={"docker.io": AUTH})),
+    ("POST /build", "header:x-registry-config", "1.41", lambda images: images.build(b"", auths={"docker.io": AUTH})),
     ("POST /build", "version", "1.41", lambda images: images.build(b"", builder="buildkit")),
     (
         "POST /build",
@@ -266,7 +266,7 @@ FIELDS: list[tuple[str, type[Model], str]] = [
             " RunInvocationURI SourceRepositoryVisibilityAtSigning"
         ),
     ),
-    ("ImageHistoryResponseItem", models.HistoryLayer, "Id Created CreatedBy Tags Size Comment"),
+    ("ImageHistoryResponseItem", models.HistoryItem, "Id Created CreatedBy Tags Size Comment"),
     ("ImageDeleteResponseItem", models.RemovedImage, "Untagged Deleted"),
     ("ImagePruneResponse", models.PruneReport, "ImagesDeleted SpaceReclaimed"),
     ("BuildPruneResponse", models.BuildCachePruneReport, "CachesDeleted SpaceReclaimed"),

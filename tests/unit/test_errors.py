@@ -14,10 +14,10 @@ import pytest
 from aiodocker_images import errors
 from aiodocker_images.errors import (
     APIError,
-    ArchiveFileError,
     CredentialHelperError,
     DigestMismatchError,
     DockerError,
+    LocalFileError,
     NotFoundError,
     UnsupportedAPIVersionError,
 )
@@ -91,12 +91,12 @@ SPOKEN = [
         "'platform' of push needs Engine API 1.46, but this connection speaks 1.41 (at unix:///d.sock)",
     ),
     (
-        ArchiveFileError.of(OSError(errno.ENOENT, "No such file or directory", "/x.tar"), "cannot read '/x.tar'"),
+        LocalFileError.of(OSError(errno.ENOENT, "No such file or directory", "/x.tar"), "cannot read '/x.tar'"),
         "cannot read '/x.tar': No such file or directory",
     ),
     (CredentialHelperError("docker-credential-x failed", helper="docker-credential-x"), "docker-credential-x failed"),
     (DigestMismatchError("r.example gave sha256:b", expected="sha256:a", actual="sha256:b"), "r.example gave sha256:b"),
-    (ArchiveFileError.of(OSError("odd"), "cannot read '/x.tar'"), "cannot read '/x.tar': odd"),
+    (LocalFileError.of(OSError("odd"), "cannot read '/x.tar'"), "cannot read '/x.tar': odd"),
 ]
 
 
@@ -129,8 +129,8 @@ def _one_of(cls: type[DockerError]) -> DockerError:
         )
     elif cls is CredentialHelperError:
         error = CredentialHelperError("it failed", helper="docker-credential-x", exit_status=3, operation="pull a:1")
-    elif cls is ArchiveFileError:
-        error = ArchiveFileError.of(OSError(errno.ENOSPC, "No space left on device", "/x.tar"), "cannot write")
+    elif cls is LocalFileError:
+        error = LocalFileError.of(OSError(errno.ENOSPC, "No space left on device", "/x.tar"), "cannot write")
     else:
         error = cls("it failed", operation="load", endpoint="unix:///d.sock")
     error.add_note("and a note")
@@ -161,5 +161,5 @@ def test_a_copy_is_located_without_the_original() -> None:
 
 def test_a_file_error_keeps_what_code_for_an_oserror_reads() -> None:
     cause = PermissionError(errno.EACCES, "Permission denied", "/x.tar")
-    error = ArchiveFileError.of(cause, "cannot write '/x.tar'")
+    error = LocalFileError.of(cause, "cannot write '/x.tar'")
     assert (error.errno, error.strerror, error.filename) == (errno.EACCES, "Permission denied", "/x.tar")

@@ -54,7 +54,7 @@ def _nullable_fields() -> dict[str, set[str]]:
             found[node.name] = {
                 ast.unparse(each.target)
                 for each in declared
-                if ast.unparse(each.annotation) in {"Timestamp", "UnixTime"} or "None" in ast.unparse(each.annotation)
+                if ast.unparse(each.annotation) in {"WireTime", "UnixTime"} or "None" in ast.unparse(each.annotation)
             }
     return found
 

@@ -25,7 +25,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiodocker_images import APIError, DockerError, EncodeError, ImageService, Platform, RegistryAuth, Ulimit
+from aiodocker_images import APIError, DockerError, ImageService, InvalidArgumentError, Platform, RegistryAuth, Ulimit
 from aiodocker_images.credentials import registry_auth_header
 from tests.support.scripted import Exchange, ScriptedDaemon
 
@@ -223,7 +223,7 @@ def plan_load(name: str) -> Callable[[Draw], Planned]:
 def plan_import(name: str) -> Callable[[Draw], Planned]:
     def plan(draw: Draw) -> Planned:
         url = draw(st.none() | TEXTS.map("http://{}".format))
-        options = drawn(draw, repository=REFERENCES, tag=TAGS, changes=LISTS, message=TEXTS, platform=PLATFORMS)
+        options = drawn(draw, reference=REFERENCES, changes=LISTS, message=TEXTS, platform=PLATFORMS)
         exact = [("fromSrc", "-" if url is None else url)]
         exact += [("changes", change) for change in options.get("changes", ())]
         exact += [("message", options["message"])] if "message" in options else []
@@ -543,7 +543,7 @@ def test_credentials_that_cannot_be_sent_are_not_in_the_error(auth: RegistryAuth
     """Nor in what it came of: a UnicodeEncodeError holds the whole text."""
     try:
         registry_auth_header(auth, "docker.io")
-    except EncodeError as error:
+    except InvalidArgumentError as error:
         assert error.__cause__ is None
         assert error.__context__ is None
         assert not auth.password or len(auth.password) < 3 or auth.password not in str(error)

@@ -31,7 +31,7 @@ def hub_host(registry: str) -> Generator[str, None, None]:
 
 async def fill_the_registry(engine_host: str, name: str) -> str | None:
     async with ImageService(engine_host) as images:
-        await images.import_image(root_file_system(), repository=name)
+        await images.import_image(root_file_system(), reference=name)
         pushed = await images.push(name)
         await images.remove(name)
     return pushed.digest

@@ -256,7 +256,7 @@ CALLS: dict[str, tuple[bytes, Row]] = {
     "remove with everything": (
         NO_IMAGES,
         (
-            lambda images: images.remove("a:1", force=True, noprune=True, platforms=["linux/amd64", ARM]),
+            lambda images: images.remove("a:1", force=True, no_prune=True, platforms=["linux/amd64", ARM]),
             "DELETE",
             "/images/a:1",
             [("force", "true"), ("noprune", "true"), ("platforms", AMD_JSON), ("platforms", ARM_JSON)],
@@ -395,8 +395,7 @@ CALLS: dict[str, tuple[bytes, Row]] = {
         (
             lambda images: images.import_image(
                 TAR,
-                repository="localhost:5000/x",
-                tag="y",
+                reference="localhost:5000/x:y",
                 changes=['CMD ["/bin/sh"]', "ENV A=b;c&d"],
                 message=ODD,
                 platform="linux/arm64/v8",
@@ -417,7 +416,7 @@ CALLS: dict[str, tuple[bytes, Row]] = {
     "import with a tag in the name": (
         IMPORTED,
         (
-            lambda images: images.import_image(TAR, repository="x:y"),
+            lambda images: images.import_image(TAR, reference="x:y"),
             "POST",
             "/images/create",
             [("fromSrc", "-"), ("repo", "docker.io/library/x"), ("tag", "y")],
@@ -426,7 +425,7 @@ CALLS: dict[str, tuple[bytes, Row]] = {
     "import from a URL": (
         IMPORTED,
         (
-            lambda images: images.import_image("http://127.0.0.1:1/root.tar?a=b&c=d#e", repository="x"),
+            lambda images: images.import_image("http://127.0.0.1:1/root.tar?a=b&c=d#e", reference="x"),
             "POST",
             "/images/create",
             [
@@ -464,8 +463,8 @@ STREAMS: dict[str, tuple[Call, Call, bytes]] = {
         OBJECT,
     ),
     "import": (
-        lambda images: images.import_image(TAR, repository="a:1", message="x"),
-        lambda images: drained(images.import_stream(TAR, repository="a:1", message="x")),
+        lambda images: images.import_image(TAR, reference="a:1", message="x"),
+        lambda images: drained(images.import_stream(TAR, reference="a:1", message="x")),
         IMPORTED,
     ),
 }
@@ -584,7 +583,7 @@ WITH_CREDENTIALS: dict[str, tuple[StaticKeychain | None, Call, bytes, dict[str, 
         {"username": "local", "serveraddress": "localhost:5000"},
     ),
     "load": (KEYCHAIN, lambda images: images.load(TAR), OBJECT, None),
-    "import": (KEYCHAIN, lambda images: images.import_image(TAR, repository="a"), IMPORTED, None),
+    "import": (KEYCHAIN, lambda images: images.import_image(TAR, reference="a"), IMPORTED, None),
     "list": (KEYCHAIN, lambda images: images.list("a"), NO_IMAGES, None),
     "inspect": (KEYCHAIN, lambda images: images.inspect("a"), OBJECT, None),
     "tag": (KEYCHAIN, lambda images: images.tag("a", "b"), b"", None),
@@ -650,7 +649,7 @@ async def test_a_parameter_that_the_version_does_not_know_is_refused_before_anyt
 UNGATED: list[tuple[Call, bytes]] = [
     (lambda images: images.list("a", all=True, digests=True, filters={"dangling": True}), NO_IMAGES),
     (lambda images: images.inspect("a", manifests=False), OBJECT),
-    (lambda images: images.remove("a", force=True, noprune=True, platforms=()), NO_IMAGES),
+    (lambda images: images.remove("a", force=True, no_prune=True, platforms=()), NO_IMAGES),
     (lambda images: images.pull("a", platform=ARM), PULLED),
 ]
 
@@ -683,8 +682,8 @@ REFUSED: dict[str, Callable[[ImageService, str], Awaitable[object]]] = {
     "remove": lambda images, name: images.remove(name),
     "pull": lambda images, name: images.pull(name),
     "push": lambda images, name: images.push(name),
-    "import": lambda images, name: images.import_image(TAR, repository=name),
-    "import with a tag": lambda images, name: images.import_image(TAR, repository="x", tag=f"{name}/"),
+    "import": lambda images, name: images.import_image(TAR, reference=name),
+    "import with a tag": lambda images, name: images.import_image(TAR, reference=f"x:{name}/"),
     "save": lambda images, name: drained(images.save_stream(name)),
     "save of several": lambda images, name: drained(images.save_stream("x", name)),
 }
@@ -709,8 +708,7 @@ MISUSES: dict[str, tuple[Call, type[Exception]]] = {
     "pull of an id": (lambda images: images.pull("sha256:" + ID), InvalidReferenceError),
     "pull of all tags and one": (lambda images: images.pull("a:1", all_tags=True), InvalidReferenceError),
     "push of all tags and one": (lambda images: images.push("a:1", all_tags=True), InvalidReferenceError),
-    "import by digest": (lambda images: images.import_image(TAR, repository="a@" + DIGEST), InvalidReferenceError),
-    "import of a tag alone": (lambda images: images.import_image(TAR, tag="1"), InvalidReferenceError),
+    "import by digest": (lambda images: images.import_image(TAR, reference="a@" + DIGEST), InvalidReferenceError),
     "import with one text of changes": (lambda images: images.import_image(TAR, changes="CMD x"), TypeError),
     "save of nothing": (lambda images: drained(images.save_stream()), InvalidReferenceError),
     "save in no pieces": (lambda images: drained(images.save_stream("a", chunk_size=0)), ValueError),
@@ -741,7 +739,7 @@ def test_a_stream_is_refused_at_the_call_and_not_at_the_first_frame() -> None:
     with pytest.raises(InvalidPlatformError):
         images.load_stream(TAR, platforms="x")
     with pytest.raises(InvalidReferenceError):
-        images.import_stream(TAR, tag="x")
+        images.import_stream(TAR, reference="a b")
     with pytest.raises(InvalidReferenceError):
         images.save_stream()
     asyncio.run(images.aclose())

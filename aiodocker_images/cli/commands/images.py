@@ -12,7 +12,7 @@ import typer
 
 from aiodocker_images import (
     DockerError,
-    HistoryLayer,
+    HistoryItem,
     ImageService,
     ImageSummary,
     InvalidReferenceError,
@@ -191,7 +191,7 @@ async def _raw(service: ImageService, image: str, platform: str | None) -> objec
     """Return the Engine's own answer: with what is newer than this library, too."""
     await service.inspect(image, platform=platform)  # checks the name and the version, and knows what failed
     query = () if platform is None else (("platform", msgspec.json.encode(Platform.parse(platform)).decode()),)
-    return await service.request("GET", f"/images/{image}/json", query=query)
+    return await service.request("GET", f"/images/{image}/json", params=query)
 
 
 def history(
@@ -206,7 +206,7 @@ def history(
 ) -> None:
     """Show the steps in the making of an image, the newest first."""
 
-    async def steps(service: ImageService) -> list[HistoryLayer]:
+    async def steps(service: ImageService) -> list[HistoryItem]:
         return await service.history(image, platform=platform)
 
     with usage():
@@ -221,7 +221,7 @@ def history(
     say(text)
 
 
-def _history_row(step: HistoryLayer, now: datetime, *, human: bool, truncate: bool) -> Row:
+def _history_row(step: HistoryItem, now: datetime, *, human: bool, truncate: bool) -> Row:
     command = step.created_by.replace("\t", " ")
     created = rfc3339(step.created)
     since = "N/A" if step.created is None or step.created <= LONG_AGO else age(step.created, now)
@@ -270,7 +270,7 @@ def rm(
     async def removed(service: ImageService) -> None:
         for image in images:
             try:
-                steps = await service.remove(image, force=force, noprune=no_prune, platforms=chosen)
+                steps = await service.remove(image, force=force, no_prune=no_prune, platforms=chosen)
             except InvalidReferenceError:
                 raise
             except DockerError as error:

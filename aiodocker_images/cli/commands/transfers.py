@@ -199,7 +199,7 @@ def import_(
 
     async def one(service: ImageService, _: Job, on_progress: OnProgress[ProgressFrame]) -> Result:
         imported = await service.import_image(
-            given, repository=repository, changes=changes, message=message, platform=platform, on_progress=on_progress
+            given, reference=repository, changes=changes, message=message, platform=platform, on_progress=on_progress
         )
         return Result(
             lines=(imported.id,), quiet_lines=(imported.id,), summary=imported.id[:SHORT_DIGEST], data=imported

@@ -18,13 +18,13 @@ import pytest
 
 from aiodocker_images import (
     APIError,
-    ArchiveFileError,
     BuildResult,
     ConfigError,
     ImageService,
     InvalidParameterError,
     InvalidPlatformError,
     InvalidReferenceError,
+    LocalFileError,
     ProgressFrame,
     Reference,
     RegistryAuth,
@@ -257,7 +257,7 @@ REFUSED: list[tuple[Callable[[ImageService], object], type[Exception]]] = [
     (lambda images: images.build_stream(b"", outputs=[{"Type": "moby"}]), ValueError),
     (lambda images: images.build_stream(b"", builder="buildkit", memory=1), ValueError),
     (lambda images: images.build_stream(b"", builder="buildkit", security_opt=["a"]), ValueError),
-    (lambda images: images.build_stream(b"", builder="buildkit", auth={"a.example": RegistryAuth()}), ValueError),
+    (lambda images: images.build_stream(b"", builder="buildkit", auths={"a.example": RegistryAuth()}), ValueError),
     (lambda images: images.build_stream(b"", builder="kaniko"), ValueError),  # type: ignore[arg-type]  # the point
 ]
 
@@ -271,16 +271,16 @@ def test_a_wrong_argument_raises_at_the_call(call: Callable[[ImageService], obje
 def test_what_buildkit_ignores_is_named() -> None:
     with pytest.raises(ValueError, match="BuildKit ignores memory, cpuset_mems, auth: leave that out"):
         ImageService("/nowhere/docker.sock").build_stream(
-            b"", builder="buildkit", memory=1, cpuset_mems="0", auth={"a.example": RegistryAuth()}
+            b"", builder="buildkit", memory=1, cpuset_mems="0", auths={"a.example": RegistryAuth()}
         )
 
 
 async def test_a_context_that_cannot_be_read_sends_nothing(
     scripted: ScriptedDaemon, images: ImageService, directory: Path
 ) -> None:
-    with pytest.raises(ArchiveFileError, match=r"^build a:latest: cannot read .*/nothing'"):
+    with pytest.raises(LocalFileError, match=r"^build a:latest: cannot read .*/nothing'"):
         await images.build(directory / "nothing", tags="a")
-    with pytest.raises(ArchiveFileError, match="the context has no such Dockerfile"):
+    with pytest.raises(LocalFileError, match="the context has no such Dockerfile"):
         await images.build(directory, dockerfile="Dockerfile.dev")
     (directory / ".dockerignore").write_text("[")
     with pytest.raises(ConfigError, match="^build: "):
@@ -309,7 +309,7 @@ async def test_a_context_that_fails_on_the_way_ends_the_build(
         await asyncio.sleep(0.005)
     (directory / "large39").unlink()  # far more than any buffer holds is before it
     changed.set()
-    with pytest.raises(ArchiveFileError, match=r"^build: cannot read .*/large39'") as caught:
+    with pytest.raises(LocalFileError, match=r"^build: cannot read .*/large39'") as caught:
         await task
     assert caught.value.errno == errno.ENOENT
     await leftovers.settle(before)
@@ -327,7 +327,7 @@ async def test_credentials_go_into_one_header_under_the_names_that_the_daemon_lo
     scripted: ScriptedDaemon, images: ImageService
 ) -> None:
     for registry, given in CREDENTIALS.items():
-        stream = images.build_stream(CONTEXT, auth={registry: given})
+        stream = images.build_stream(CONTEXT, auths={registry: given})
         secret = given.password or given.identity_token
         assert secret not in repr(stream)
         async for _ in stream:
@@ -604,7 +604,7 @@ async def test_the_cache_is_pruned(daemon: ScriptedDaemon, images: ImageService)
     report = await images.prune_build_cache(
         all=True, filters={"until": "24h", "inuse": ()}, reserved_space=1, max_used_space=2, min_free_space=3
     )
-    assert (report.caches_deleted, report.space_reclaimed) == (("a", "b"), 5)
+    assert (report.removed, report.space_reclaimed) == (("a", "b"), 5)
     query = dict(daemon.requests[-1].query)
     assert msgspec.json.decode(query.pop("filters")) == {"until": ["24h"], "inuse": []}
     assert query == {"all": "true", "reserved-space": "1", "max-used-space": "2", "min-free-space": "3"}

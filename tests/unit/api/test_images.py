@@ -250,7 +250,7 @@ async def test_any_request_can_be_sent_and_its_raw_answer_read(daemon: ScriptedD
     daemon.on("POST", "/newer/thing", echo)
     daemon.on("GET", "/info", lambda exchange: exchange.answer(b"no json"))
     daemon.on("GET", "/empty", lambda exchange: exchange.answer(b""))
-    raw = await images.request("POST", "/newer/thing", query=[("a", "b&c"), ("a", "d")], document={"x": 1})
+    raw = await images.request("POST", "/newer/thing", params=[("a", "b&c"), ("a", "d")], json={"x": 1})
     assert raw == {"query": [["a", "b&c"], ["a", "d"]], "body": {"x": 1}}
     assert await images.request("GET", "/info") == "no json"
     assert await images.request("GET", "/empty") is None

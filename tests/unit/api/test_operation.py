@@ -19,9 +19,9 @@ from aiodocker_images import (
     CredentialHelperError,
     DockerError,
     DockerKeychain,
-    EncodeError,
     ForbiddenError,
     ImageService,
+    InvalidArgumentError,
     Keychain,
     MultiKeychain,
     NotFoundError,
@@ -144,8 +144,8 @@ async def test_explicit_credentials_beat_a_keychain_that_is_not_even_asked(
         lambda images: images.push(f"{R}/a:1", auth=ME),
         lambda images: images.inspect_distribution(f"{R}/a:1", auth=ME),
         lambda images: images.search(f"{R}/a", auth=ME),
-        lambda images: images.build(CONTEXT, auth={R: ME}),
-        lambda images: images.build(CONTEXT, auth={}),
+        lambda images: images.build(CONTEXT, auths={R: ME}),
+        lambda images: images.build(CONTEXT, auths={}),
         lambda images: images.build(CONTEXT, builder="buildkit"),
     ]
     document = {"username": "me", "password": SECRET, "serveraddress": R}
@@ -272,12 +272,12 @@ async def test_credentials_that_are_no_text_are_refused_without_being_shown(imag
         images.inspect_distribution(f"{R}/a", auth=auth),
         images.login(auth),
     ):
-        with pytest.raises(EncodeError, match="half of a surrogate pair") as caught:
+        with pytest.raises(InvalidArgumentError, match="half of a surrogate pair") as caught:
             await call
         behind = [caught.value, caught.value.__cause__, caught.value.__context__]
         assert not any(SECRET in f"{error} {error!r} {vars(error) if error else ''}" for error in behind)
-    with pytest.raises(EncodeError, match="half of a surrogate pair"):
-        images.build_stream(CONTEXT, auth={R: auth})
+    with pytest.raises(InvalidArgumentError, match="half of a surrogate pair"):
+        images.build_stream(CONTEXT, auths={R: auth})
 
 
 async def test_no_secret_is_seen_when_login_push_and_helper_fail(

@@ -18,7 +18,6 @@ import pytest
 from aiodocker_images import (
     APIError,
     ArchiveError,
-    ArchiveFileError,
     DockerError,
     FrameDecodeError,
     ImageService,
@@ -26,6 +25,7 @@ from aiodocker_images import (
     InvalidPlatformError,
     InvalidReferenceError,
     LoadResult,
+    LocalFileError,
     NoSpaceError,
     NotFoundError,
     ProgressFrame,
@@ -124,7 +124,7 @@ async def test_each_operation_returns_what_its_frames_said(
     assert (tmp_path / "alpine.tar").read_bytes() == ARCHIVE
     assert (result.size, result.digest) == (len(ARCHIVE), f"sha256:{hashlib.sha256(ARCHIVE).hexdigest()}")
     scripted.on("POST", "/images/create", frames(*IMPORT))
-    assert await images.import_image(ARCHIVE, repository="rootfs") == ImportResult(id=DIGEST)
+    assert await images.import_image(ARCHIVE, reference="rootfs") == ImportResult(id=DIGEST)
 
 
 async def test_each_stream_yields_the_same_frames_that_its_twin_folds(
@@ -151,9 +151,8 @@ REFUSED: list[tuple[Callable[[ImageService], object], type[Exception]]] = [
     (lambda images: images.save_stream(), InvalidReferenceError),
     (lambda images: images.save_stream("a?x"), InvalidReferenceError),
     (lambda images: images.save_stream("alpine", chunk_size=0), ValueError),
-    (lambda images: images.import_stream(b"", repository="a b"), InvalidReferenceError),
-    (lambda images: images.import_stream(b"", tag="latest"), InvalidReferenceError),
-    (lambda images: images.import_stream(b"", repository="a", tag="b\r\nc"), InvalidReferenceError),
+    (lambda images: images.import_stream(b"", reference="a b"), InvalidReferenceError),
+    (lambda images: images.import_stream(b"", reference="a:b\r\nc"), InvalidReferenceError),
     (lambda images: images.import_stream(b"", changes="CMD sh"), TypeError),
 ]
 
@@ -414,11 +413,11 @@ async def test_a_wrong_path_raises_before_a_request(
     for call in (
         images.load(tmp_path / "absent.tar"),
         images.load(tmp_path),
-        images.import_image(str(tmp_path / "absent.tar"), repository="rootfs"),
+        images.import_image(str(tmp_path / "absent.tar"), reference="rootfs"),
         images.save("alpine:3.20", to=tmp_path / "absent" / "image.tar"),
         images.save("alpine:3.20", to=tmp_path),
     ):
-        with pytest.raises(ArchiveFileError, match=r"^(load|import rootfs:latest|save alpine:3\.20): ") as caught:
+        with pytest.raises(LocalFileError, match=r"^(load|import rootfs:latest|save alpine:3\.20): ") as caught:
             await call
         assert isinstance(caught.value, OSError)
         assert caught.value.errno is not None
@@ -457,7 +456,7 @@ async def test_a_source_that_fails_ends_the_load_with_its_own_exception(
         async with asyncio.timeout(5):
             with pytest.raises(KeyError, match="mine"):
                 await images.load(failing())
-            with pytest.raises(ArchiveFileError, match="Input/output error"):
+            with pytest.raises(LocalFileError, match="Input/output error"):
                 await images.load(FailingFile())
     await leftovers.settle(before)
 

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiodocker_images._archive.build_context import MAX_IGNORE_FILE, ContextDirectory, context_path
-from aiodocker_images.errors import ArchiveFileError, ConfigError
+from aiodocker_images.errors import ConfigError, LocalFileError
 
 
 def tree(root: Path, files: Mapping[str, str]) -> Path:
@@ -253,7 +253,7 @@ def test_a_tree_that_changes_meanwhile_is_an_error(
         return result
 
     monkeypatch.setattr("aiodocker_images._archive.build_context.os.stat", changing)
-    with pytest.raises(ArchiveFileError, match=re.escape(message)) as caught:
+    with pytest.raises(LocalFileError, match=re.escape(message)) as caught:
         for piece in pieces:
             if when == "header" and piece.startswith(b"file\0"):
                 change(tmp_path / "file")
@@ -273,7 +273,7 @@ def test_a_directory_swapped_for_a_link_is_not_followed(tmp_path: Path, monkeypa
         return result
 
     monkeypatch.setattr("aiodocker_images._archive.build_context.os.stat", swapping)
-    with pytest.raises(ArchiveFileError) as caught:
+    with pytest.raises(LocalFileError) as caught:
         list(ContextDirectory(str(tmp_path / "in"), dockerfile=None).pieces())
     assert caught.value.errno in (errno.ENOTDIR, errno.ELOOP)
 
@@ -296,7 +296,7 @@ def test_leaving_the_pieces_closes_every_descriptor(tmp_path: Path, stop: int) -
 
 @pytest.mark.parametrize("name", ["Dockerfile", "build/Dockerfile.dev"])
 def test_a_dockerfile_that_is_not_there_is_named(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ArchiveFileError, match="the context has no such Dockerfile") as caught:
+    with pytest.raises(LocalFileError, match="the context has no such Dockerfile") as caught:
         ContextDirectory(str(tmp_path), dockerfile=None if name == "Dockerfile" else name)
     assert (caught.value.errno, caught.value.filename) == (errno.ENOENT, f"{tmp_path}/{name}")
 
@@ -320,7 +320,7 @@ UNREADABLE: list[Callable[[Path], None]] = [make_directory, make_fifo, make_long
 def test_a_dockerignore_that_cannot_be_read_is_an_error(tmp_path: Path, make: Callable[[Path], None]) -> None:
     (tmp_path / "Dockerfile").touch()
     make(tmp_path / ".dockerignore")
-    with pytest.raises(ArchiveFileError) as caught:
+    with pytest.raises(LocalFileError) as caught:
         ContextDirectory(str(tmp_path), dockerfile=None)
     assert caught.value.filename == f"{tmp_path}/.dockerignore"
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from aiodocker_images import ArchiveFileError
+from aiodocker_images import LocalFileError
 from aiodocker_images._archive.streams import open_sink, open_source
 from tests.conftest import Leftovers
 
@@ -80,7 +80,7 @@ async def test_no_old_bytes_are_left_behind_an_archive(tmp_path: Path) -> None:
 
 
 async def test_a_descriptor_that_is_not_open_is_a_clear_error() -> None:
-    with pytest.raises(ArchiveFileError, match="/dev/fd/99999"):
+    with pytest.raises(LocalFileError, match="/dev/fd/99999"):
         await save("/dev/fd/99999")
 
 
@@ -150,7 +150,7 @@ CUT = {
 
 @pytest.mark.parametrize("source", CUT.values(), ids=CUT)
 async def test_broken_compressed_data_is_an_error_of_this_library(source: Any) -> None:  # noqa: ANN401 - makes a reader
-    with pytest.raises(ArchiveFileError):
+    with pytest.raises(LocalFileError):
         await read(source())
 
 

@@ -39,7 +39,7 @@ from aiodocker_images._archive.streams import (
     open_sink,
     open_source,
 )
-from aiodocker_images.errors import ArchiveError, ArchiveFileError
+from aiodocker_images.errors import ArchiveError, LocalFileError
 
 DATA = secrets.token_bytes(2 * PIECE_SIZE + 12_345)
 OLD = b"what was there before"
@@ -374,7 +374,7 @@ NO_FILES: dict[str, tuple[Callable[[Path], Path | str], int]] = {
 async def test_a_wrong_path_raises_on_entering(tmp_path: Path, make: Callable[[Path], Path | str], number: int) -> None:
     source = make(tmp_path)
     with nothing_left(tmp_path):
-        with pytest.raises(ArchiveFileError) as caught:
+        with pytest.raises(LocalFileError) as caught:
             await open_source(source).__aenter__()
         assert (caught.value.errno, caught.value.filename) == (number, str(source))
         assert str(caught.value) == f"cannot read {str(source)!r}: {os.strerror(number)}"
@@ -383,7 +383,7 @@ async def test_a_wrong_path_raises_on_entering(tmp_path: Path, make: Callable[[P
 @pytest.mark.parametrize("shared", [0o755], indirect=True, ids=oct)
 async def test_a_file_without_permission_raises_on_entering(shared: Path) -> None:
     on_disk(shared / "x").chmod(0)
-    with unprivileged(), pytest.raises(ArchiveFileError) as caught:
+    with unprivileged(), pytest.raises(LocalFileError) as caught:
         await open_source(shared / "x").__aenter__()
     assert caught.value.errno == errno.EACCES
     assert isinstance(caught.value.__cause__, PermissionError)
@@ -397,7 +397,7 @@ async def test_a_file_that_shrinks_while_it_is_read_raises(tmp_path: Path) -> No
             await anext(chunks)
             os.truncate(path, PIECE_SIZE + 10)
             assert len(await anext(chunks)) == 10
-            with pytest.raises(ArchiveFileError, match="it shrank while it was read") as caught:
+            with pytest.raises(LocalFileError, match="it shrank while it was read") as caught:
                 await anext(chunks)
             assert caught.value.filename == str(path)
 
@@ -441,7 +441,7 @@ class FailingFile(io.BytesIO):
 async def test_a_read_that_fails_midway_raises_the_archives_error() -> None:
     error = OSError(errno.EIO, os.strerror(errno.EIO))
     async with open_source(FailingFile(error)) as upload:
-        with pytest.raises(ArchiveFileError, match="cannot read the file of the archive: Input/output") as caught:
+        with pytest.raises(LocalFileError, match="cannot read the file of the archive: Input/output") as caught:
             await read_all(upload)
     assert caught.value.errno == errno.EIO
     assert caught.value.__cause__ is error
@@ -449,12 +449,12 @@ async def test_a_read_that_fails_midway_raises_the_archives_error() -> None:
 
 async def test_a_damaged_gzip_file_raises_the_archives_error(tmp_path: Path) -> None:
     path = on_disk(tmp_path / "x.gz", b"no gzip at all")
-    with gzip.open(path) as file, pytest.raises(ArchiveFileError, match="Not a gzipped file"):
+    with gzip.open(path) as file, pytest.raises(LocalFileError, match="Not a gzipped file"):
         await read(file)
 
 
 async def test_a_file_that_does_not_block_raises() -> None:
-    with pytest.raises(ArchiveFileError, match="nothing to read now") as caught:
+    with pytest.raises(LocalFileError, match="nothing to read now") as caught:
         await read(ShortReads(DATA, answer=None))
     assert caught.value.errno == errno.EAGAIN
 
@@ -945,7 +945,7 @@ async def test_a_target_that_cannot_be_written_raises_on_entering(
     (tmp_path / "loop").symlink_to("loop")
     to = make(tmp_path)
     with nothing_left(tmp_path):
-        with pytest.raises(ArchiveFileError) as caught:
+        with pytest.raises(LocalFileError) as caught:
             await open_sink(to).__aenter__()
         assert (caught.value.errno, caught.value.filename) == (number, str(to))
         assert str(caught.value) == f"cannot write {str(to)!r}: {os.strerror(number)}"
@@ -953,7 +953,7 @@ async def test_a_target_that_cannot_be_written_raises_on_entering(
 
 @pytest.mark.parametrize("shared", [0o555], indirect=True, ids=oct)
 async def test_a_parent_without_permission_raises_on_entering(shared: Path) -> None:
-    with nothing_left(shared), unprivileged(), pytest.raises(ArchiveFileError) as caught:
+    with nothing_left(shared), unprivileged(), pytest.raises(LocalFileError) as caught:
         await open_sink(shared / "x").__aenter__()
     assert (caught.value.errno, caught.value.filename) == (errno.EACCES, str(shared / "x"))
 
@@ -1128,7 +1128,7 @@ async def test_a_failing_call_raises_with_the_path_and_removes_the_temporary_fil
     path = on_disk(tmp_path / "x.tar", OLD)
     with nothing_left(tmp_path), monkeypatch.context() as patch:
         patch.setattr(os, name, fail)
-        with pytest.raises(ArchiveFileError) as caught:
+        with pytest.raises(LocalFileError) as caught:
             await save(path, DATA)
     assert (caught.value.errno, caught.value.filename) == (number, str(path))
     assert isinstance(caught.value.__cause__, OSError)
@@ -1138,7 +1138,7 @@ async def test_a_failing_call_raises_with_the_path_and_removes_the_temporary_fil
 @pytest.mark.parametrize("chunks", [1, 10, 1000], ids=["in one batch", "in some batches", "in many batches"])
 async def test_a_full_disk_raises_and_leaves_everything_as_it_was(small_disk: Path, chunks: int) -> None:
     path = on_disk(small_disk / "x.tar", OLD)
-    with nothing_left(small_disk), pytest.raises(ArchiveFileError, match="free some space") as caught:
+    with nothing_left(small_disk), pytest.raises(LocalFileError, match="free some space") as caught:
         await save(path, *[DATA] * chunks)
     assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(path))
     assert path.read_bytes() == OLD
@@ -1146,14 +1146,14 @@ async def test_a_full_disk_raises_and_leaves_everything_as_it_was(small_disk: Pa
 
 
 async def test_a_full_device_raises() -> None:
-    with pytest.raises(ArchiveFileError) as caught:
+    with pytest.raises(LocalFileError) as caught:
         await save("/dev/full", DATA)
     assert caught.value.errno == errno.ENOSPC
 
 
 async def test_a_full_disk_under_a_file_object_raises_and_leaves_the_file_open(small_disk: Path) -> None:
     with (small_disk / "x").open("wb", buffering=0) as file:
-        with pytest.raises(ArchiveFileError, match="free some space") as caught:
+        with pytest.raises(LocalFileError, match="free some space") as caught:
             await save(file, DATA)
         assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(small_disk / "x"))
         assert not file.closed
@@ -1200,7 +1200,7 @@ async def test_a_buffered_file_is_flushed_by_the_commit(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("answer", [None, 0])
 async def test_a_raw_file_that_takes_nothing_raises(answer: int | None) -> None:
-    with pytest.raises(ArchiveFileError, match="takes nothing now") as caught:
+    with pytest.raises(LocalFileError, match="takes nothing now") as caught:
         await save(ShortReads(answer=answer), DATA)
     assert caught.value.errno == errno.EAGAIN
 
@@ -1217,7 +1217,7 @@ class FailingWriter:
 
 async def test_an_os_error_of_a_file_object_is_wrapped_and_any_other_error_is_not() -> None:
     error = OSError(errno.EIO, os.strerror(errno.EIO))
-    with pytest.raises(ArchiveFileError) as caught:
+    with pytest.raises(LocalFileError) as caught:
         await save(FailingWriter(error), DATA)
     assert caught.value.__cause__ is error
     with pytest.raises(UserError):

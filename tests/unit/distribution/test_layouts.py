@@ -21,10 +21,10 @@ import pytest
 
 from aiodocker_images import (
     ArchiveError,
-    ArchiveFileError,
     Descriptor,
     DigestMismatchError,
     FrameDecodeError,
+    LocalFileError,
     NotFoundError,
     Reference,
     UnsupportedManifestError,
@@ -429,7 +429,7 @@ async def test_a_tar_of_something_else_is_not_written_to(tmp_path: Path, graph: 
 
 
 async def test_a_layout_that_is_not_there_is_an_error_of_the_file(place: Path) -> None:
-    with pytest.raises(ArchiveFileError) as caught:
+    with pytest.raises(LocalFileError) as caught:
         await OCILayout(place).images()
     assert caught.value.errno == errno.ENOENT
 
@@ -450,7 +450,7 @@ async def test_a_fifo_in_a_layout_blocks_nothing(tmp_path: Path, graph: ImageGra
     path = place / (name_of(root["digest"]) if name == "blob" else name)
     path.unlink()
     os.mkfifo(path)
-    with pytest.raises(ArchiveFileError):
+    with pytest.raises(LocalFileError):
         await get(OCILayout(place))
 
 
@@ -562,7 +562,7 @@ async def test_a_full_disk_is_an_error_of_the_file_that_says_so(
     monkeypatch.setattr(os, "writev", limited_writev)
     monkeypatch.setattr(os, "pwrite", limited_pwrite)
     before = leftovers.now()
-    with pytest.raises(ArchiveFileError, match="free some space") as caught:
+    with pytest.raises(LocalFileError, match="free some space") as caught:
         await put(graph, graph.image(os.urandom(5000)), OCILayout(place, "new:1"))
     assert caught.value.errno == errno.ENOSPC
     monkeypatch.undo()

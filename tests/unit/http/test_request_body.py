@@ -17,9 +17,9 @@ from unittest.mock import Mock
 import pytest
 
 from aiodocker_images import (
-    ArchiveFileError,
     ArchiveSource,
     ImageService,
+    LocalFileError,
     NoSpaceError,
     ServerError,
     StreamInterruptedError,
@@ -139,7 +139,7 @@ async def test_a_file_that_shrinks_ends_the_load(
     daemon.on("POST", "/images/load", shrink)
     await images.ping()
     before = leftovers.now()
-    with pytest.raises(ArchiveFileError, match="it shrank while it was read, and ended .* bytes early"):
+    with pytest.raises(LocalFileError, match="it shrank while it was read, and ended .* bytes early"):
         await images.load(archive)
     await leftovers.settle(before)
 
@@ -152,7 +152,7 @@ async def test_a_file_that_cannot_be_read_ends_the_load(
 
     monkeypatch.setattr(os, "sendfile", fail)
     daemon.on("POST", "/images/load", Loads())
-    with pytest.raises(ArchiveFileError, match="cannot read .*image.tar") as caught:
+    with pytest.raises(LocalFileError, match="cannot read .*image.tar") as caught:
         await images.load(archive)
     assert caught.value.errno == errno.EIO
 
