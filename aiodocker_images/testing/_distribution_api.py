@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, Literal
 from urllib.parse import quote, urlencode
 
 from ._server import ClientLeftError, Exchange, Request, Response
@@ -110,22 +110,31 @@ class DistributionAPI:
         return answers[noun](request)
 
     def _base(self, _: Request) -> Response:
-        return document({})
+        return Response() if self._as.empty_base else document({})
 
     def _catalog(self, request: Request) -> Response:
-        names, headers = self._page(request, sorted(self._store.repositories), "/v2/_catalog")
-        return document({"repositories": names}, headers=headers)
+        names, headers = self._page(
+            request, sorted(name for name, there in self._store.repositories.items() if there.known), "/v2/_catalog"
+        )
+        return document({"repositories": names}, media_type=self._list_type, headers=headers)
 
     def _tags(self, request: Request) -> Response:
-        there = self._store.repositories.get(request.repository)
+        there = self._store.known(request.repository)
         if there is None:
-            return self._no_repository(request)
+            return self._no_repository(request, "NAME_UNKNOWN")
         tags = list(there.tags)
         if self._as.tags_sorted:
             tags.sort()
         names, headers = self._page(request, tags, f"/v2/{request.repository}/tags/list")
-        listed: list[str] | None = None if not tags and self._as.tags_null else names
-        return document({"name": request.repository, "tags": listed}, headers=headers)
+        body = {"name": request.repository, "tags": self._listed(names)}
+        return document(body, media_type=self._list_type, headers=headers)
+
+    @property
+    def _list_type(self) -> str:
+        return "text/plain; charset=utf-8" if self._as.text_json else "application/json"
+
+    def _listed(self, items: Sequence[object]) -> Sequence[object] | None:
+        return None if not items and self._as.null_lists else items
 
     def _page(self, request: Request, items: list[str], path: str) -> tuple[list[str], dict[str, str]]:
         """Return what is on the page that is asked for, and the `Link` to the next one."""
@@ -137,22 +146,24 @@ class DistributionAPI:
         wanted = int(query["n"]) if query.get("n", "").isdecimal() else self._as.page_size or len(items)
         size = min(wanted, self._as.page_size or wanted)
         page, more = items[:size], len(items) > size
-        if not page or not (more or self._as.link_on_last_page):
+        if not self._as.link or not page or not (more or self._as.link_on_last_page):
             return page, {}
-        return page, self._link(path, {"n": str(size), "last": page[-1]})
+        return page, self._link(path, {"last": page[-1], "n": str(size)})
 
     def _link(self, path: str, query: dict[str, str]) -> dict[str, str]:
         prefix = self._url() if self._as.absolute_link else ""
-        return {"Link": f'<{prefix}{path}?{urlencode(query, quote_via=quote)}>; rel="next"'}
+        space = "" if self._as.tight_link else " "
+        return {"Link": f'<{prefix}{path}?{urlencode(query, quote_via=quote)}>;{space}rel="next"'}
 
     def _referrers(self, request: Request) -> Response:
-        if not self._as.referrers:
+        if self._as.referrers == "none":
             return not_found()
         query = request.query
         found = self._store.referrers(request.repository, request.reference)
-        entries = [_referrer(each) for each in found]
-        headers = {}
-        if wanted := query.get("artifactType"):
+        bare = self._as.referrers == "bare"
+        entries = [_referrer(each, bare=bare) for each in found]
+        headers: dict[str, str] = {}
+        if (wanted := query.get("artifactType")) and not bare:
             entries = [each for each in entries if each.get("artifactType") == wanted]
             headers["OCI-Filters-Applied"] = "artifactType"
         if self._as.page_size:
@@ -162,15 +173,15 @@ class DistributionAPI:
                 entries = entries[: self._as.page_size]
                 more = {**({"artifactType": wanted} if wanted else {}), "last": str(entries[-1]["digest"])}
                 headers |= self._link(f"/v2/{request.repository}/referrers/{request.reference}", more)
-        body = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}
+        body = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": self._listed(entries)}
         return document(body, media_type=OCI_INDEX, headers=headers)
 
     def _manifest(self, request: Request) -> Response:
         found = self._store.find_manifest(request.repository, request.reference)
         if request.method == "DELETE":
             return self._delete_manifest(request, found)
-        if found is None and request.repository not in self._store.repositories:
-            return self._no_repository(request, "MANIFEST_UNKNOWN")
+        if found is None and self._store.known(request.repository) is None:
+            return self._no_repository(request, self._unknown("manifest", "MANIFEST_UNKNOWN"))
         accepted = request.headers.get("accept", "")
         if found is None or (
             self._as.strict_accept and found.media_type in INDEXES - {""} and found.media_type not in accepted
@@ -182,16 +193,23 @@ class DistributionAPI:
             body=found.data,
         )
 
+    def _unknown(self, noun: Literal["manifest", "blob"], code: str) -> str:
+        return "NAME_UNKNOWN" if noun in self._as.names_unknown else code
+
     def _delete_manifest(self, request: Request, found: StoredManifest | None) -> Response:
         is_tag = not _DIGEST.fullmatch(request.reference)
-        if not self._as.delete or (is_tag and not self._as.delete_tag):
-            return error(405 if not self._as.delete else 400, "UNSUPPORTED", "The operation is unsupported.")
+        if not self._as.delete:
+            return error(405, "UNSUPPORTED", "The operation is unsupported.")
+        if is_tag and not self._as.delete_tag:
+            return error(400, "DIGEST_INVALID", "provided digest did not match uploaded content")
         if found is None:
-            return error(404, "MANIFEST_UNKNOWN", "manifest unknown")
+            known = self._store.known(request.repository) is not None
+            return error(404, "MANIFEST_UNKNOWN" if known else self._unknown("manifest", "MANIFEST_UNKNOWN"), "unknown")
         if is_tag:
             del self._store.repositories[request.repository].tags[request.reference]
         else:
-            self._store.remove_manifest(request.repository, request.reference)
+            keep_tags = self._as.tags_outlive_manifest
+            self._store.remove_manifest(request.repository, request.reference, keep_tags=keep_tags)
         return Response(status=202)
 
     async def _put_manifest(self, exchange: Exchange) -> Response:
@@ -206,8 +224,8 @@ class DistributionAPI:
         if not is_tag and not self._as.checks_digest:
             manifest = StoredManifest(data=data, media_type=media_type, digest=reference)
         self._store.put_manifest(request.repository, manifest, reference if is_tag else "")
-        headers = {"Location": self._place(f"/v2/{request.repository}/manifests/{digest}"), **self._digest(digest)}
-        if self._as.referrers and manifest.subject:
+        headers = self._made(f"/v2/{request.repository}/manifests/{digest}", digest)
+        if self._as.subject_answered and manifest.subject:
             headers["OCI-Subject"] = manifest.subject
         return Response(status=201, headers=headers)
 
@@ -216,11 +234,13 @@ class DistributionAPI:
         name, reference = request.repository, request.reference
         if self._as.repositories_must_exist and name not in self._store.repositories:
             return self._must_exist(name)
-        if is_tag and not _TAG.fullmatch(reference):
-            return error(400, "TAG_INVALID", "manifest tag did not match URI")
+        if is_tag and self._as.checks_manifests and not _TAG.fullmatch(reference):
+            return not_found()
         if len(manifest.data) > MAX_MANIFEST:
             return error(413, "SIZE_INVALID", "the manifest is over 4 MiB")
-        if not manifest.document or (not self._as.any_media_type and manifest.media_type not in KNOWN_TYPES):
+        if (self._as.checks_manifests and not manifest.document) or (
+            not self._as.any_media_type and manifest.media_type not in KNOWN_TYPES
+        ):
             return error(400, "MANIFEST_INVALID", "manifest invalid", f"unsupported or broken: {manifest.media_type}")
         if not is_tag and reference != manifest.digest and self._as.checks_digest:
             return error(400, "DIGEST_INVALID", "provided digest did not match uploaded content")
@@ -232,16 +252,12 @@ class DistributionAPI:
             if not each.get("urls")
         }
         children = {str(each["digest"]) for each in manifest.descriptors("manifests")}
-        missing = [{"digest": each} for each in sorted(blobs - (there.blobs if there else set()))]
+        missing = sorted(blobs - (there.blobs if there else set()))
         if missing and self._as.missing_blob:
-            details = [
-                {"code": "MANIFEST_BLOB_UNKNOWN", "message": "blob unknown to registry", "detail": each}
-                for each in missing
-            ]
-            return document({"errors": details}, status=self._as.missing_blob)
-        if children - set(there.manifests if there else ()) and self._as.missing_child:
-            code = "UNKNOWN" if self._as.missing_child == 500 else "MANIFEST_BLOB_UNKNOWN"
-            return error(self._as.missing_child, code, "a manifest of the index is unknown to the registry")
+            return _unknown_parts(self._as.missing_blob, missing)
+        missing = sorted(children - set(there.manifests if there else ()))
+        if missing and self._as.missing_child:
+            return _unknown_parts(self._as.missing_child, missing)
         if (
             self._as.immutable_tags
             and is_tag
@@ -259,7 +275,9 @@ class DistributionAPI:
         digest = request.reference
         if not _DIGEST.fullmatch(digest):
             return error(400, "DIGEST_INVALID", "invalid digest")
-        found = self._store.find_blob(request.repository, digest)
+        found = self._store.find_blob(request.repository, digest, anywhere=self._as.blobs_shared)
+        if found is None and request.repository not in self._store.repositories:
+            return self._no_repository(request, self._unknown("blob", "BLOB_UNKNOWN"))
         if found is None:
             return error(404, "BLOB_UNKNOWN", "blob unknown to registry", {"digest": digest})
         if request.method == "DELETE":
@@ -281,13 +299,15 @@ class DistributionAPI:
             return error(404, "BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry")
         if not state_kept:
             return error(
-                400, "BLOB_UPLOAD_INVALID", "blob upload invalid", "the Location's query did not come back as it was"
+                404, "BLOB_UPLOAD_INVALID", "blob upload invalid", "the Location's query did not come back as it was"
             )
-        if request.method == "DELETE":
+        if request.method == "DELETE" and self._as.upload_cancel == 204:
             del self._store.uploads[upload.id]
             return Response(status=204)
+        if request.method == "DELETE":
+            return _unsupported(self._as.upload_cancel)
         if request.method == "GET":
-            return self._progress(upload, 204)
+            return self._progress(upload, 204) if self._as.upload_status else _unsupported(400)
         if refusal := self._refuse_chunk(request, upload):
             return refusal
         try:
@@ -308,9 +328,7 @@ class DistributionAPI:
             return None
         match = _CONTENT_RANGE.match(given)
         if match is None or int(match[1]) != upload.size:
-            response = error(416, "BLOB_UPLOAD_INVALID", "the chunk does not continue the upload")
-            response.headers |= self._progress(upload, 416).headers
-            return response
+            return error(416, "BLOB_UPLOAD_INVALID", "the chunk does not continue the upload")
         if request.method == "PATCH" and int(match[2]) - int(match[1]) + 1 < self._as.chunk_minimum:
             return error(416, "SIZE_INVALID", f"chunks must have {self._as.chunk_minimum} bytes at least")
         return None
@@ -320,14 +338,15 @@ class DistributionAPI:
         if self._as.repositories_must_exist and name not in self._store.repositories:
             return self._must_exist(name)
         query = request.query
-        if (mounted := query.get("mount", "")) and self._as.mounts:
-            source = query.get("from", "")
+        mounted, source = query.get("mount", ""), query.get("from", "")
+        if mounted and source and self._as.mounts:
             found = self._store.find_blob(source, mounted) if self._may(request, source, "pull") else None
             if found is not None:
                 self._store.put_blob(name, found, mounted)
                 return self._created(name, mounted)
             if self._as.mount_miss == 404:
-                return error(404, "BLOB_UNKNOWN", "blob unknown to registry")
+                known = source in self._store.repositories
+                return error(404, "BLOB_UNKNOWN" if known else "NAME_UNKNOWN", "blob unknown to registry")
         if (digest := query.get("digest", "")) and self._as.single_post:
             data = await exchange.read()
             if digest != digest_of(data):
@@ -363,8 +382,12 @@ class DistributionAPI:
         return Response(status=status, headers=headers)
 
     def _created(self, repository: str, digest: str) -> Response:
-        location = self._place(f"/v2/{repository}/blobs/{digest}")
-        return Response(status=201, headers={"Location": location, **self._digest(digest)})
+        return Response(status=201, headers=self._made(f"/v2/{repository}/blobs/{digest}", digest))
+
+    def _made(self, path: str, digest: str) -> dict[str, str]:
+        """Return the headers of the answer to what was stored."""
+        location = {"Location": self._place(path)} if self._as.created_location else {}
+        return location | self._digest(digest)
 
     def _place(self, path: str) -> str:
         return path if self._as.relative_location else self._url() + path
@@ -372,7 +395,7 @@ class DistributionAPI:
     def _digest(self, digest: str) -> dict[str, str]:
         return {"Docker-Content-Digest": digest} if self._as.content_digest else {}
 
-    def _no_repository(self, request: Request, code: str = "NAME_UNKNOWN") -> Response:
+    def _no_repository(self, request: Request, code: str) -> Response:
         if self._as.missing_repository == 401:
             return error(401, "UNAUTHORIZED", "authentication required")
         return error(404, code, "repository name not known to registry", {"name": request.repository})
@@ -384,7 +407,7 @@ class DistributionAPI:
 def blob_response(request: Request, data: bytes, behaviour: Behaviour, headers: dict[str, str]) -> Response:
     """Answer with a blob, or with the range of it that is asked for."""
     headers = {"Content-Type": "application/octet-stream", **headers}
-    if not behaviour.ranges:
+    if behaviour.ranges == "none":
         return Response(headers=headers, body=data)
     headers["Accept-Ranges"] = "bytes"
     match = _RANGE.fullmatch(request.headers.get("range", ""))
@@ -393,27 +416,40 @@ def blob_response(request: Request, data: bytes, behaviour: Behaviour, headers: 
     first, last = match.groups()
     start = int(first) if first else max(0, len(data) - int(last))
     end = min(len(data), int(last) + 1) if first and last else len(data)
-    if start >= len(data) or start >= end:
-        text = b"invalid range: failed to overlap\n"
-        headers |= {"Content-Type": "text/plain; charset=utf-8", "Content-Range": f"bytes */{len(data)}"}
-        if behaviour.wrong_length_416:
-            headers["Content-Length"] = str(len(data))
-        return Response(status=416, headers=headers, body=text)
+    supported = {
+        "all": True,
+        "forward": bool(first),
+        "closed": bool(first and last) and int(last) < len(data),
+    }[behaviour.ranges]
+    if not supported or start >= end:
+        return _unsatisfiable(data, behaviour, headers, beyond=start >= len(data))
     headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(data)}"
     return Response(status=206, headers=headers, body=data[start:end])
 
 
-def _referrer(manifest: StoredManifest) -> dict[str, object]:
+def _unsatisfiable(data: bytes, behaviour: Behaviour, headers: dict[str, str], *, beyond: bool) -> Response:
+    if behaviour.ranges != "all":
+        return error(416, "BLOB_UNKNOWN" if behaviour.ranges == "closed" else "UNKNOWN", "not a range of this blob")
+    headers["Content-Type"] = "text/plain; charset=utf-8"
+    if beyond:  # as Go's http.ServeContent does: a range that ends before it begins is invalid, and no more is said
+        headers["Content-Range"] = f"bytes */{len(data)}"
+    if behaviour.wrong_length_416:
+        headers["Content-Length"] = str(len(data))
+    return Response(status=416, headers=headers, body=b"invalid range: failed to overlap\n")
+
+
+def _referrer(manifest: StoredManifest, *, bare: bool) -> dict[str, object]:
     """Return the descriptor that the list of referrers has of a manifest."""
     document = manifest.document
-    config = next(iter(manifest.descriptors("config")), {})
+    config = [str(each.get("mediaType", "")) for each in manifest.descriptors("config")]
     entry: dict[str, object] = {
         "mediaType": manifest.media_type,
         "digest": manifest.digest,
         "size": len(manifest.data),
-        "artifactType": document.get("artifactType") or config.get("mediaType"),
-        "annotations": document.get("annotations"),
     }
+    if not bare:
+        entry["artifactType"] = document.get("artifactType") or "".join(config)
+        entry["annotations"] = document.get("annotations")
     return {name: value for name, value in entry.items() if value}
 
 
@@ -429,6 +465,21 @@ def document(
 def error(status: int, code: str, message: str, detail: object = None) -> Response:
     """Answer with the error document of the specification."""
     return document({"errors": [{"code": code, "message": message, "detail": detail}]}, status=status)
+
+
+def _unknown_parts(status: int, digests: Sequence[str]) -> Response:
+    """Answer to a manifest of which parts are missing."""
+    if status == 500:
+        return error(500, "UNKNOWN", "a part of the manifest is unknown")
+    parts = [
+        {"code": "MANIFEST_BLOB_UNKNOWN", "message": "blob unknown to registry", "detail": {"digest": digest}}
+        for digest in digests
+    ]
+    return document({"errors": parts}, status=status)
+
+
+def _unsupported(status: int) -> Response:
+    return error(status, "NAME_INVALID" if status == 400 else "UNKNOWN", "the method is not supported here")
 
 
 def not_found() -> Response:

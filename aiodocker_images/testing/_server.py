@@ -85,7 +85,7 @@ class Response:
     """An answer: its body is sent with its length."""
 
     status: int = 200
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict[str, str])
     body: bytes = b""
 
 

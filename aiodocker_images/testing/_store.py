@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from dataclasses import dataclass, field
 from typing import Any, Final
+
+import msgspec
 
 from .content import DOCKER_MANIFEST, INDEXES, OCI_MANIFEST, Manifest, digest_of
 
@@ -24,16 +25,22 @@ class StoredManifest:
     def document(self) -> dict[str, Any]:
         """The parsed JSON; empty if it is not a JSON object."""
         try:
-            document = json.loads(self.data)
-        except ValueError:
+            return msgspec.json.decode(self.data, type=dict[str, Any])
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return {}
-        return document if isinstance(document, dict) else {}
 
     def descriptors(self, name: str) -> list[dict[str, Any]]:
-        """Return the descriptors in a field that is an array, or one descriptor."""
+        """Return the descriptors in a field that is an array, or one descriptor; nothing if they are malformed."""
         value = self.document.get(name)
-        entries = value if isinstance(value, list) else [value]
-        return [each for each in entries if isinstance(each, dict) and isinstance(each.get("digest"), str)]
+        try:
+            one = msgspec.convert(value, dict[str, Any])
+        except msgspec.ValidationError:
+            one = {}
+        try:
+            found = [one] if one else msgspec.convert(value, list[dict[str, Any]])
+        except msgspec.ValidationError:
+            return []
+        return [each for each in found if isinstance(each.get("digest"), str)]
 
     @property
     def subject(self) -> str:
@@ -63,11 +70,17 @@ class Upload:
 
 @dataclass(eq=False)
 class Repository:
-    """One repository: its tags by name, its manifests by digest, and the digests of its blobs."""
+    """One repository: its tags by name, its manifests by digest, and the digests of its blobs.
 
-    tags: dict[str, str] = field(default_factory=dict)
-    manifests: dict[str, StoredManifest] = field(default_factory=dict)
-    blobs: set[str] = field(default_factory=set)
+    `known` says whether it has ever had a manifest, or was made by itself: with blobs alone, registries do not know it.
+    `outlived` are manifests that were deleted and have tags all the same.
+    """
+
+    tags: dict[str, str] = field(default_factory=dict[str, str])
+    manifests: dict[str, StoredManifest] = field(default_factory=dict[str, StoredManifest])
+    blobs: set[str] = field(default_factory=set[str])
+    outlived: dict[str, StoredManifest] = field(default_factory=dict[str, StoredManifest])
+    known: bool = False
 
 
 class Store:
@@ -82,6 +95,11 @@ class Store:
         """Return the repository, which is made if it is not there."""
         return self.repositories.setdefault(repository, Repository())
 
+    def known(self, repository: str) -> Repository | None:
+        """Return the repository if there is one as far as clients can tell."""
+        there = self.repositories.get(repository)
+        return there if there is not None and there.known else None
+
     def put_blob(self, repository: str, data: bytes, digest: str = "") -> str:
         """Store a blob in a repository and return its digest."""
         digest = digest or digest_of(data)
@@ -92,6 +110,7 @@ class Store:
     def put_manifest(self, repository: str, manifest: StoredManifest, tag: str = "") -> None:
         """Store a manifest in a repository, and let the tag be its name."""
         there = self.create(repository)
+        there.known = True
         there.manifests[manifest.digest] = manifest
         if tag:
             there.tags[tag] = manifest.digest
@@ -109,23 +128,28 @@ class Store:
         there = self.repositories.get(repository)
         if there is None:
             return None
-        return there.manifests.get(there.tags.get(reference, reference))
+        if (tagged := there.tags.get(reference)) is not None:
+            return there.manifests.get(tagged) or there.outlived.get(tagged)
+        return there.manifests.get(reference)
 
-    def find_blob(self, repository: str, digest: str) -> bytes | None:
-        """Return a blob that is in the repository."""
+    def find_blob(self, repository: str, digest: str, *, anywhere: bool = False) -> bytes | None:
+        """Return a blob that is in the repository, or `anywhere`."""
         there = self.repositories.get(repository)
-        return self.blobs.get(digest) if there is not None and digest in there.blobs else None
+        return self.blobs.get(digest) if anywhere or (there is not None and digest in there.blobs) else None
 
-    def remove_manifest(self, repository: str, digest: str) -> None:
-        """Remove a manifest and all tags of it."""
+    def remove_manifest(self, repository: str, digest: str, *, keep_tags: bool = False) -> None:
+        """Remove a manifest and, unless `keep_tags`, all tags of it."""
         there = self.repositories[repository]
-        there.manifests.pop(digest, None)
+        removed = there.manifests.pop(digest)
+        if keep_tags:
+            there.outlived[digest] = removed
+            return
         for tag in [tag for tag, named in there.tags.items() if named == digest]:
             del there.tags[tag]
 
     def remove_blob(self, repository: str, digest: str) -> None:
         """Take a blob out of a repository, and forget it if no other has it."""
-        self.repositories[repository].blobs.discard(digest)
+        self.create(repository).blobs.discard(digest)
         if not any(digest in each.blobs for each in list(self.repositories.values())):
             self.blobs.pop(digest, None)
 

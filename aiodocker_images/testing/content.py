@@ -56,7 +56,7 @@ class Blob:
     data: bytes = field(repr=False)
     media_type: str = "application/octet-stream"
     diff_id: str = ""
-    annotations: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict[str, str])
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:

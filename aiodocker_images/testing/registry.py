@@ -219,7 +219,7 @@ class FakeRegistry:
 
     def create(self, repository: str) -> None:
         """Make an empty repository."""
-        self._store.create(repository)
+        self._store.create(repository).known = True
 
     def remove(self, name: str) -> None:
         """Remove the tag that "app:1.0" names, or the manifest that "app@sha256:..." names."""

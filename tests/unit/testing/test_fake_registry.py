@@ -6,6 +6,7 @@ import asyncio
 import ssl
 import urllib.request
 from collections.abc import AsyncGenerator
+from pathlib import Path
 
 import pytest
 import trustme
@@ -162,12 +163,13 @@ async def test_a_blob_is_redirected_to_a_signed_url_that_wants_its_query_unchang
         assert registry.count("GET storage") == 4
 
 
-async def test_it_serves_https_with_a_certificate() -> None:
+async def test_it_serves_https_with_a_certificate(tmp_path: Path) -> None:
     authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("127.0.0.1").configure_cert(server)
-    trusting = ssl.create_default_context()
-    authority.configure_trust(trusting)
+    server.load_cert_chain(tmp_path / "server.pem")
+    trusting = ssl.create_default_context(cafile=tmp_path / "ca.pem")
 
     def ask(url: str) -> bytes:
         with urllib.request.urlopen(f"{url}/v2/", context=trusting) as answer:
