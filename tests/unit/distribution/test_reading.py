@@ -214,7 +214,7 @@ async def test_a_configuration_that_is_not_one_is_a_clear_error(opened: Opened) 
 
 @pytest.mark.parametrize("like", [name for name in BEHAVIOURS if name not in {"v1", "ecr"}])
 async def test_all_tags_are_listed_whatever_the_pages_are(opened: Opened, like: str) -> None:
-    paged = dataclasses.replace(BEHAVIOURS[like], page_size=3)
+    paged = dataclasses.replace(BEHAVIOURS[like], page_size=3, link=True)
     async with FakeRegistry(paged) as fake, opened(fake) as registries:
         tags = [f"1.{number}" for number in range(10)]
         fake.put("app:1.0", image())
@@ -232,7 +232,7 @@ async def test_a_list_of_tags_that_leads_back_to_itself_ends(opened: Opened) -> 
 
 async def test_a_repository_without_tags_has_none(opened: Opened) -> None:
     for null in (False, True):
-        async with FakeRegistry(dataclasses.replace(BEHAVIOURS["oci"], tags_null=null)) as fake:
+        async with FakeRegistry(dataclasses.replace(BEHAVIOURS["oci"], null_lists=null)) as fake:
             async with opened(fake) as registries:
                 fake.create("app")
                 assert await registries.tags(fake.name("app")) == []
