@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .kinds import DEFAULT, ENGINES, EngineSpec, root_directory
+from .kinds import DEFAULT, ENGINES, EngineSpec, own_name, root_directory
 from .namespaces import isolated, require_root
 from .process import Daemon
 from .state import EngineError
@@ -48,7 +48,8 @@ _PODMAN_TLS = {"cert": "--tls-cert", "key": "--tls-key", "ca": "--tls-client-ca"
 class Engine(Daemon):
     """A private Engine on a unix socket, without images and without networks. Needs root.
 
-    Attributes: `name`, a key of ENGINES; `socket`, the path it serves on; `host`, the same for DOCKER_HOST;
+    Attributes: `name`, a key of ENGINES, on Debian 13 "docker26" for "docker20", which is the same there; `socket`, the
+    path it serves on; `host`, the same for DOCKER_HOST;
     `data_root`. `config` adds to dockerd's daemon.json; Podman has none.
 
     It also listens on a port of 127.0.0.1 with `tls`, at `tls_address`, or in plain text with `tcp`, at
@@ -63,6 +64,7 @@ class Engine(Daemon):
         tls: ServerTLS | None = None,
         tcp: bool = False,
     ) -> None:
+        name = own_name(name)
         super().__init__(f"The Engine {name}")
         self.name = name
         self.socket = self.state / "docker.sock"

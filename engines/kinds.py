@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .golang import built
-from .packages import program, unpacked
+from .packages import machine_release, program, unpacked
 from .state import WITH_DOCKER
 
 DEFAULT = "docker20"
@@ -17,8 +17,9 @@ INSTALL = "For the tests that need no Engine, type: make unit"
 
 # xz-utils: dockerd calls xz for layers. usr-is-merged: apt's other choice brings perl.
 DOCKER_PACKAGES = ("docker.io", "xz-utils", "usr-is-merged")
-# dash and coreutils: sh and what it calls, which every machine has and so none depends on.
-SSH_PACKAGES = ("openssh-server", "dash", "coreutils", "usr-is-merged")
+# dash and coreutils: sh and what it calls, which every machine has and so none depends on. The server
+# of OpenSSH 10.6 does not depend on the client.
+SSH_PACKAGES = ("openssh-server", "openssh-client", "dash", "coreutils", "usr-is-merged")
 OCISERVER_LIBRARIES = ("golang-github-cue-labs-oci-dev", "golang-github-opencontainers-image-spec-dev")
 DOCKER_CONFIG: Mapping[str, object] = {
     "data-root": "/state/data",
@@ -108,6 +109,20 @@ ENGINES: dict[str, EngineSpec] = {
         ),
     )
 }
+
+
+def own_name(name: str) -> str:
+    """Return the name of a kind of Engine, of two names for the same kind the one that says which release it is.
+
+    The Docker of this machine's release is that of trixie on Debian 13, and tests go by the name.
+    """
+    spec = ENGINES[name]
+    if spec.suite is None:
+        own = replace(spec, suite=machine_release())
+        for other in ENGINES.values():
+            if replace(other, name=own.name, what=own.what) == own:
+                return other.name
+    return name
 
 
 def root_directory(spec: EngineSpec) -> Path:

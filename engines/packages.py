@@ -39,7 +39,7 @@ def unpacked(name: str, packages: Sequence[str], remedy: str, *, suite: str | No
     `suite` is the Debian release that they come from, None for this machine's own. `remedy` says what to type
     if they cannot be had.
     """
-    release = _release()
+    release = machine_release()
     target = unpacked_at(name, suite)
     cache = target.parent
     if target.exists():
@@ -76,7 +76,7 @@ def unpacked(name: str, packages: Sequence[str], remedy: str, *, suite: str | No
 def unpacked_at(name: str, suite: str | None = None) -> Path:
     """Return the directory that `unpacked` returns, whether or not it is there."""
     cache = Path(os.environ.get("ENGINES_CACHE") or Path(__file__).resolve().parents[1] / ".cache/engines")
-    return cache / f"{suite or _release()}-{platform.machine()}" / name
+    return cache / f"{suite or machine_release()}-{platform.machine()}" / name
 
 
 def program(root: Path, name: str) -> Path:
@@ -99,7 +99,7 @@ def program(root: Path, name: str) -> Path:
     return wrapper
 
 
-def _release() -> str:
+def machine_release() -> str:
     """Return the codename of this machine's release."""
     release = platform.freedesktop_os_release() if Path("/etc/os-release").exists() else {}
     return release.get("VERSION_CODENAME", "unknown")

@@ -24,8 +24,8 @@ from tests.support.probes import ask, listens, traces
 
 ENGINES_RUN = (sys.executable, "-m", "engines", "run")
 BUSY = "exec sleep 60"
-# A shell starts background jobs, the tests perhaps among them, with SIGINT ignored.
-OWN_TERMINAL = ("env", "--default-signal=INT", "setsid", "--ctty")
+# A shell starts background jobs, the tests perhaps among them, with SIGINT ignored; nohup ignores SIGHUP.
+OWN_TERMINAL = ("env", "--default-signal=INT,HUP", "setsid", "--ctty")
 # The harness holds every state directory open, for the lock on it.
 SHOW_STATES = f"readlink /proc/$PPID/fd/* | grep ^{state.STATE_PARENT}/adi-;"
 SHOW_ENVIRONMENT = 'echo "$ENGINE $DOCKER_HOST $REGISTRY"; echo up;'
@@ -87,7 +87,7 @@ def test_every_way_out_leaves_nothing(script: str, cause: bytes | signal.Signals
         read_until(terminal, b"")  # whoever cleans up has the terminal open until it is done
         assert harness.wait() == status
     os.close(terminal)
-    assert name == "docker20"
+    assert name == engines.Engine("docker20").name
     assert len(states) == 2
     assert host in {f"unix://{directory}/docker.sock" for directory in states}
     assert [traces(Path(directory)) for directory in states] == [[], []]
@@ -363,6 +363,22 @@ def test_another_python_is_named_by_one_version(versions: list[str], capsys: pyt
     with pytest.raises(SystemExit, match="2"):
         main(["python", *versions])
     assert "python needs one VERSION, as in: python 3.15" in capsys.readouterr().err
+
+
+RELEASES = {"bookworm": "docker20", "trixie": "docker26", "forky": "docker28", "noble": "docker20"}
+
+
+@pytest.mark.parametrize(("release", "name"), RELEASES.items())
+def test_the_machines_own_docker_goes_by_the_name_of_its_release(
+    release: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platform, "freedesktop_os_release", lambda: {"VERSION_CODENAME": release})
+    assert engines.Engine("docker20").name == name
+    assert [engines.Engine(other).name for other in ("docker26", "docker28c", "podman")] == [
+        "docker26",
+        "docker28c",
+        "podman",
+    ]
 
 
 def test_podman_takes_no_configuration_of_dockerd() -> None:
