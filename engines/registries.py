@@ -59,8 +59,7 @@ class Registry(RegistryDaemon):
     - `relative_urls`: the `Location` headers have no scheme and host.
     - `redirect`: a GET or HEAD of a blob is answered with 307 to this URL and the path of the blob's file. The path
       within `storage` is what comes after the URL, so whoever serves that directory there completes the registry.
-    - `proxy` ("remoteurl", and "username" and "password" for its token server): it mirrors the registry at this URL,
-      which must run before it starts. It accepts no uploads. To a registry with an htpasswd file, 2.8 cannot log in.
+    - `proxy`: it mirrors the open registry at this URL, which must run before it starts. It accepts no uploads.
     - `storage`: the directory of another registry's blobs, to serve the same images in another way.
 
     Attributes: `storage`, the directory of its blobs.
@@ -75,7 +74,7 @@ class Registry(RegistryDaemon):
         read_only: bool = False,
         relative_urls: bool = False,
         redirect: str | None = None,
-        proxy: Mapping[str, str] | None = None,
+        proxy: str | None = None,
         storage: Path | None = None,
     ) -> None:
         super().__init__("The registry")
@@ -119,7 +118,7 @@ class Registry(RegistryDaemon):
         if self._redirect is not None:
             config["middleware"] = {"storage": [{"name": "redirect", "options": {"baseurl": self._redirect}}]}
         if self._proxy is not None:
-            config["proxy"] = dict(self._proxy)
+            config["proxy"] = {"remoteurl": self._proxy}
         if self._htpasswd is not None:
             path = self.state / "htpasswd"
             path.write_text(self._htpasswd)
