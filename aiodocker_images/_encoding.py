@@ -11,17 +11,7 @@ import msgspec
 from .errors import InvalidArgumentError
 from .models import Platform
 
-__all__ = [
-    "FilterValue",
-    "Filters",
-    "Query",
-    "check_query",
-    "encode_filters",
-    "encode_json",
-    "encode_platforms",
-    "flags",
-    "path_segment",
-]
+__all__ = ["Filters"]
 
 Query: TypeAlias = tuple[tuple[str, str], ...]
 

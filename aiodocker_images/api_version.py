@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from .errors import ConfigError, UnsupportedAPIVersionError
 
-__all__ = ["MAXIMUM", "MINIMUM", "APIVersion", "first_version", "negotiated", "require"]
+__all__ = ["APIVersion"]
 
 _VERSION = re.compile(r"v?([0-9]{1,4})\.([0-9]{1,4})", re.ASCII)
 

@@ -17,7 +17,7 @@ import msgspec
 from .errors import FrameDecodeError
 from .progress import ProgressFrame
 
-__all__ = ["TRACE", "BuildLog", "BuildStatus", "BuildStep", "BuildTrace", "BuildWarning", "read_trace"]
+__all__ = ["BuildLog", "BuildStatus", "BuildStep", "BuildTrace", "BuildWarning", "read_trace"]
 
 TRACE: Final = "moby.buildkit.trace"
 """The `id` of the frames that carry it."""

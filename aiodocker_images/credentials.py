@@ -12,20 +12,7 @@ import msgspec
 from ._encoding import encode_json
 from .errors import CredentialHelperError
 
-__all__ = [
-    "Keychain",
-    "ListingKeychain",
-    "MultiKeychain",
-    "RegistryAuth",
-    "StaticKeychain",
-    "auth_document",
-    "by_closeness",
-    "registry_auth",
-    "registry_auth_header",
-    "registry_config_header",
-    "registry_name",
-    "server_of",
-]
+__all__ = ["Keychain", "ListingKeychain", "MultiKeychain", "RegistryAuth", "StaticKeychain"]
 
 T = TypeVar("T")
 

@@ -21,7 +21,6 @@ import msgspec
 
 __all__ = [
     "ErrorDetail",
-    "ErrorDocument",
     "LayerProgress",
     "OnProgress",
     "ProgressDetail",

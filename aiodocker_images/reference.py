@@ -18,17 +18,7 @@ from typing import NoReturn
 
 from .errors import InvalidReferenceError, shown
 
-__all__ = [
-    "DEFAULT_TAG",
-    "DIGEST_LENGTHS",
-    "DOCKER_HUB",
-    "MAX_PATH",
-    "MAX_TAG",
-    "Reference",
-    "digest_flaw",
-    "is_tag",
-    "name_or_id",
-]
+__all__ = ["Reference"]
 
 DOCKER_HUB = "docker.io"
 DEFAULT_TAG = "latest"

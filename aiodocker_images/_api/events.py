@@ -31,7 +31,7 @@ from aiodocker_images.reference import Reference
 from .json_stream import FrameDecoder
 from .operation import Operator
 
-__all__ = ["Events", "Timestamp"]
+__all__ = ["Timestamp"]
 
 Timestamp: TypeAlias = "datetime | float | str"
 

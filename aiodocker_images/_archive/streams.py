@@ -33,22 +33,7 @@ from aiodocker_images.errors import ArchiveError
 
 from .files import BinaryWriter, InputFile, InputItems, InputObject, OutputFile, OutputObject, as_bytes, failing
 
-__all__ = [
-    "PIECE_SIZE",
-    "SEND_SIZE",
-    "WRITE_SIZE",
-    "ArchiveSink",
-    "ArchiveSource",
-    "ArchiveTarget",
-    "ArchiveUpload",
-    "AsyncBinaryReader",
-    "BinaryReader",
-    "BinaryWriter",
-    "check_source",
-    "check_target",
-    "open_sink",
-    "open_source",
-]
+__all__ = ["ArchiveSource", "ArchiveTarget"]
 
 PIECE_SIZE = 1024 * 1024
 """Bytes read from a file at once, and at most in one piece of an upload."""

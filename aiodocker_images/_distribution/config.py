@@ -11,7 +11,7 @@ from aiodocker_images.endpoint import TLSConfig
 from aiodocker_images.errors import ConfigError, InvalidReferenceError, shown
 from aiodocker_images.reference import Reference
 
-__all__ = ["RegistryConfig", "by_registry"]
+__all__ = ["RegistryConfig"]
 
 MIN_CHUNK: Final = 64 << 10
 """Bytes of the smallest chunk: each is a request of its own."""

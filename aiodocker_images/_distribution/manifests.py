@@ -27,23 +27,7 @@ from aiodocker_images.models import Descriptor, Platform
 
 from .digests import check_digest, compute_digest
 
-__all__ = [
-    "ACCEPT",
-    "DOCKER_LIST",
-    "DOCKER_MANIFEST",
-    "MAX_DEPTH",
-    "MAX_DESCRIPTORS",
-    "MAX_MANIFEST_SIZE",
-    "OCI_INDEX",
-    "OCI_MANIFEST",
-    "Manifest",
-    "is_attestation",
-    "is_foreign",
-    "is_manifest_type",
-    "is_media_type",
-    "make_index",
-    "platform_matches",
-]
+__all__ = ["Manifest"]
 
 MAX_MANIFEST_SIZE: Final = 4 * 1024 * 1024
 """Bytes of a manifest: what registries accept (OCI distribution specification, "Pushing Manifests")."""

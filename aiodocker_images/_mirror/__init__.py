@@ -3,7 +3,7 @@
 from .cluster import mirror_on_cluster
 from .engine_to_engine import TransferOutcome, TransferProgress, transfer
 from .entry import mirror
-from .jobs import MirrorFailure, MirrorJob, MirrorOutcome, MirrorProgress, MirrorStatus, MirrorSummary, Retry
+from .jobs import MirrorFailure, MirrorJob, MirrorOutcome, MirrorProgress, MirrorStatus, MirrorSummary
 from .plan import CredentialNames, MirrorPlan
 
 __all__ = [
@@ -15,7 +15,6 @@ __all__ = [
     "MirrorProgress",
     "MirrorStatus",
     "MirrorSummary",
-    "Retry",
     "TransferOutcome",
     "TransferProgress",
     "mirror",
