@@ -5,15 +5,11 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence, Sized
-from dataclasses import replace
-from pathlib import Path
-from typing import Any, Final, Unpack, cast, get_args
+from typing import Final, Unpack, cast, get_args
 
 import msgspec
 
-from aiodocker_images._aio.threads import in_thread
-from aiodocker_images._archive.build_context import ContextDirectory, context_path
-from aiodocker_images._archive.files import failing
+from aiodocker_images._archive.build_context import context_path
 from aiodocker_images._archive.streams import ArchiveSource, check_source
 from aiodocker_images._encoding import Filters, Query, encode_filters, encode_json, flags
 from aiodocker_images._http.call import Call
@@ -27,6 +23,7 @@ from aiodocker_images.results import BuildResult
 
 from .build_options import Builder, BuildOptions
 from .build_output import StepOutput
+from .build_source import must_be_inside, with_source
 from .operation import REGISTRY_CONFIG, Operation, Operator, chosen_platform
 from .outcomes import BuildOutcome
 
@@ -177,12 +174,14 @@ def _build(context: ArchiveSource, options: BuildOptions) -> Operation[BuildResu
         raise ValueError(f"BuildKit ignores {ignored}: leave that out, or build with builder='classic'")
     tags, dockerfile = options.get("tags", ()), options.get("dockerfile")
     names = [_tag(tag) for tag in ((tags,) if isinstance(tags, str | Reference) else tags)]
-    path = None if dockerfile is None else context_path(dockerfile)
+    path = dockerfile if dockerfile is None or isinstance(dockerfile, bytes) else context_path(dockerfile)
+    if (path is not None and not isinstance(context, str | os.PathLike)) or remote:
+        must_be_inside(path)
     query: Query = (
         *_given(
             {
                 "remote": str(context) if remote else None,
-                "dockerfile": path,
+                "dockerfile": path if isinstance(path, str) else None,
                 "target": options.get("target"),
                 "platform": chosen_platform(options.get("platform")),
                 "networkmode": options.get("network_mode"),
@@ -225,29 +224,15 @@ def _build(context: ArchiveSource, options: BuildOptions) -> Operation[BuildResu
         call=call,
         outcome=_outcome(outputs, quiet=quiet),
         source=None if remote else context,
-        complete=functools.partial(_with_directory, dockerfile=path),
+        complete=functools.partial(
+            with_source,
+            dockerfile=path,
+            buildkit=builder == "buildkit",
+            compress=options.get("compress", False),
+        ),
         output=StepOutput(),
         whole_keychain=builder == "classic" and auths is None,
     )
-
-
-async def _with_directory(operation: Operation[Any], *, dockerfile: str | None) -> Operation[Any]:
-    """Put the tar of a directory in the place of its path."""
-    if not isinstance(operation.source, str | os.PathLike):
-        return operation
-    directory = await in_thread(_directory, os.fspath(operation.source), dockerfile)
-    if directory is None:
-        return operation
-    call = operation.call
-    if directory.dockerfile not in (dockerfile, "Dockerfile"):
-        call = replace(call, query=(*call.query, ("dockerfile", directory.dockerfile)))
-    return replace(operation, call=call, source=directory.pieces())
-
-
-def _directory(path: str, dockerfile: str | None) -> ContextDirectory | None:
-    with failing("read", path):
-        is_directory = Path(path).is_dir()
-    return ContextDirectory(path, dockerfile=dockerfile) if is_directory else None
 
 
 def _outcome(outputs: Sequence[Mapping[str, object]], *, quiet: bool) -> BuildOutcome:
@@ -267,10 +252,16 @@ def _texts(values: str | Iterable[str]) -> tuple[str, ...]:
 
 
 def _hosts(hosts: Mapping[str, str] | Iterable[str]) -> tuple[str, ...]:
+    """Return names and addresses in the API's form; the docker CLI takes name=address, and [address], too."""
     if isinstance(hosts, Mapping):
-        named = cast("Mapping[str, str]", hosts)
-        return tuple(f"{name}:{address}" for name, address in named.items())
-    return _texts(hosts)
+        pairs = list(cast("Mapping[str, str]", hosts).items())
+    else:
+        pairs = [host.partition("=" if "=" in host else ":")[::2] for host in _texts(hosts)]
+    return tuple(f"{name}:{_without_brackets(address)}" for name, address in pairs)
+
+
+def _without_brackets(address: str) -> str:
+    return address[1:-1] if len(address) > 2 and address[0] == "[" and address[-1] == "]" else address
 
 
 def _given(values: Mapping[str, str | int | None]) -> Query:

@@ -32,8 +32,9 @@ class BuildOptions(TypedDict, total=False):
     Options for several builds can be kept, and given as `**options`.
     """
 
-    dockerfile: str | os.PathLike[str] | None
-    """Its path in the context; "Dockerfile" by default."""
+    dockerfile: str | os.PathLike[str] | bytes | None
+    """Its path, relative to the context; "Dockerfile" by default. For a directory also a path outside of it
+    ("../Dockerfile", or an absolute one), or the content, as bytes."""
     tags: str | Reference | Iterable[str | Reference]
     """Names for the image. Without any it has only its id."""
     target: str | None
@@ -61,7 +62,7 @@ class BuildOptions(TypedDict, total=False):
     network_mode: str | None
     """The network of RUN: "none", "host", or a network's name."""
     extra_hosts: Mapping[str, str] | str | Iterable[str]
-    """Host names for RUN: {"name": "address"}, or "name:address" each."""
+    """Host names for RUN: {"name": "address"}, or "name:address" or "name=address" each."""
     shm_size: int | None
     """Bytes of /dev/shm for RUN (with BuildKit: API 1.42)."""
     ulimits: Iterable[Ulimit]
@@ -86,6 +87,8 @@ class BuildOptions(TypedDict, total=False):
     """How RUN is isolated, on Windows: "process" or "hyperv"."""
     security_opt: str | Iterable[str]
     """Security options of RUN, on Windows."""
+    compress: bool
+    """Send a directory as a tar that is compressed by gzip, for an Engine behind a slow network."""
     builder: Builder
     """What builds; "classic" by default."""
     outputs: Sequence[Mapping[str, object]]

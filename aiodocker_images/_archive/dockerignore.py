@@ -78,6 +78,13 @@ class IgnoreRules:
                 ignored = not rule.exception
         return ignored, tuple(inherited)
 
+    def leaves_out(self, path: str) -> bool:
+        """Tell whether `path` is left out, without a walk from the top down."""
+        names, inherited, ignored = path.split("/"), NO_PARENT, False
+        for depth in range(1, len(names) + 1):
+            ignored, inherited = self.ignores("/".join(names[:depth]), inherited)
+        return ignored
+
     def may_keep_below(self, directory: str) -> bool:
         """Tell whether an exception can keep something in `directory`, which is left out itself."""
         return self._exceptions_anywhere or any(

@@ -12,7 +12,7 @@ from typing import IO, Final
 
 from .terminal import StandardStreamError
 
-__all__ = ["MAX_DOCKERFILE", "is_archive", "read_context"]
+__all__ = ["MAX_DOCKERFILE", "is_archive", "read_context", "read_dockerfile"]
 
 MAX_DOCKERFILE: Final = 4 << 20
 """Bytes of a Dockerfile that comes without an archive around it: it is held in memory."""
@@ -46,6 +46,18 @@ def read_context(source: str | IO[bytes]) -> Generator[bytes, None, None]:
                 raise StandardStreamError("standard input is no archive, and too long for a Dockerfile")
             yield b""
         yield _around(head)
+
+
+def read_dockerfile(source: str | IO[bytes]) -> bytes:
+    """Return the Dockerfile that standard input is."""
+    with contextlib.ExitStack() as opened:
+        file = opened.enter_context(Path(source).open("rb", buffering=0)) if isinstance(source, str) else source
+        content = b""
+        while piece := file.read(_PIECE):
+            content += piece
+            if len(content) > MAX_DOCKERFILE:
+                raise StandardStreamError("standard input is too long for a Dockerfile")
+    return content
 
 
 def is_archive(head: bytes) -> bool:

@@ -16,7 +16,7 @@ from aiodocker_images.cli.jobs import Job
 from aiodocker_images.cli.options import JSONFrames, OnePlatform, Quiet
 from aiodocker_images.cli.reports import PlainReport, frame_document
 from aiodocker_images.cli.session import session_of, usage
-from aiodocker_images.cli.stdin_context import read_context
+from aiodocker_images.cli.stdin_context import read_context, read_dockerfile
 from aiodocker_images.cli.terminal import archive_input, clean, coloured, note, say, visible
 from aiodocker_images.cli.units import bytes_of
 
@@ -84,7 +84,7 @@ def build(
         list[str],
         typer.Option(
             "--add-host",
-            metavar="NAME:ADDRESS",
+            metavar="NAME=ADDRESS",
             help="For RUN; may be repeated.",
             default_factory=list,
             show_default=False,
@@ -120,6 +120,7 @@ def build(
     ],
     remove: Annotated[bool, typer.Option("--rm/--no-rm", help="Remove the containers of its steps.")] = True,
     force_rm: Annotated[bool, typer.Option("--force-rm", help="And those of a failed build.")] = False,
+    compress: Annotated[bool, typer.Option("--compress", help="Send a directory compressed by gzip.")] = False,
     squash: Annotated[bool, typer.Option("--squash", help="Make one layer of its own (experimental Engines).")] = False,
     builder: Annotated[
         Literal["classic", "buildkit"], typer.Option("--builder", help="The Engine's first builder, or BuildKit.")
@@ -130,10 +131,16 @@ def build(
 ) -> None:
     """Build an image of a directory, an archive on standard input, or a URL that the Engine fetches."""
     session = session_of(context)
-    given: str | Path | Iterable[bytes] = read_context(archive_input()) if source == "-" else source
-    inside = dockerfile
-    if dockerfile is not None and source != "-" and not source.startswith(_REMOTE):
-        inside, given = _inside(Path(source), dockerfile), Path(source)
+    given: str | Path | Iterable[bytes] = source
+    inside: str | bytes | None = dockerfile
+    if source == "-":
+        if dockerfile == "-":
+            raise typer.BadParameter("the context and the Dockerfile cannot both be on standard input")
+        given = read_context(archive_input())
+    elif dockerfile is not None and not source.startswith(_REMOTE):
+        inside, given = _dockerfile(Path(source), dockerfile), Path(source)
+    if id_file is not None:
+        _clear(id_file)
     steps = PlainReport(several=False)
     job = Job(tags[0] if tags else clean(source), "Building")
 
@@ -157,7 +164,7 @@ def build(
                 platform=platform,
                 pull=pull,
                 no_cache=no_cache,
-                cache_from=cache_from,
+                cache_from=[image for names in cache_from for image in names.split(",") if image],
                 network_mode=network,
                 extra_hosts=hosts,
                 shm_size=None if shm_size is None else bytes_of(shm_size),
@@ -175,6 +182,7 @@ def build(
                 remove_intermediate=remove,
                 force_remove=force_rm,
                 squash=squash,
+                compress=compress,
                 builder=builder,
                 quiet=quiet,
                 on_progress=on_progress,
@@ -189,7 +197,11 @@ def build(
                 note(visible(line))
         raise
     if id_file is not None and result.id is not None:
-        Path(id_file).write_text(result.id, encoding="ascii")
+        try:
+            Path(id_file).write_text(result.id, encoding="ascii")
+        except OSError:
+            say(f"{result.id}\n")  # or nobody would learn it
+            raise
     if as_json:
         say(f"{msgspec.json.encode({'result': result}).decode()}\n")
     elif quiet and result.id is not None:
@@ -198,17 +210,31 @@ def build(
         say(f"{result.id}\n")  # the classic builder has said it: Successfully built
 
 
-def _inside(context: Path, dockerfile: str) -> str:
-    """Return the path of a Dockerfile in the context; it is given from here, as to the docker CLI, or from there."""
+def _dockerfile(context: Path, dockerfile: str) -> str | bytes:
+    """Return a Dockerfile as the service takes it: from here, as to the docker CLI, or from the context's top."""
     if dockerfile == "-":
-        raise typer.BadParameter("a Dockerfile on standard input is not for here: put it into a file")
+        return read_dockerfile(archive_input())
     here = Path(dockerfile).absolute()
     if not here.exists() and (context / dockerfile).exists():
         here = (context / dockerfile).absolute()
+    # The user has named it: so a link is followed wherever it leads.
+    return str(here.resolve()) if context.is_dir() else dockerfile
+
+
+def _clear(id_file: str) -> None:
+    """Remove the id of an earlier build, and see that another can be written, while nothing is lost by it."""
+    path = Path(id_file)
     try:
-        return here.resolve().relative_to(context.resolve()).as_posix()
-    except ValueError:
-        raise typer.BadParameter(f"the Dockerfile {dockerfile[:200]!r} is not in {str(context)[:200]!r}") from None
+        if path.is_symlink():  # /dev/stdout is one
+            if path.is_file():
+                path.write_bytes(b"")
+        elif path.is_file():
+            path.unlink()
+        if not path.exists():
+            path.touch()
+            path.unlink()
+    except OSError as error:
+        raise typer.BadParameter(f"--iidfile {id_file[:200]!r}: {error.strerror or error}") from None
 
 
 def _build_arg(given: str) -> tuple[str, str | None]:

@@ -12,6 +12,7 @@ import tarfile
 import tracemalloc
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -127,6 +128,11 @@ PARAMETERS: list[tuple[str, Build, list[tuple[str, str]]]] = [
         [("networkmode", "none"), ("extrahosts", "a:::1"), ("extrahosts", "b:host-gateway")],
     ),
     (
+        "hosts as the docker CLI takes them",
+        lambda images: images.build(CONTEXT, extra_hosts=["a=1.2.3.4", "b:[::1]", "c=[::1]", "d:::1", "e=::1"]),
+        [("extrahosts", host) for host in ("a:1.2.3.4", "b:::1", "c:::1", "d:::1", "e:::1")],
+    ),
+    (
         "hosts as texts",
         lambda images: images.build(CONTEXT, extra_hosts=["a:1.2.3.4", "a:1.2.3.5"]),
         [("extrahosts", "a:1.2.3.4"), ("extrahosts", "a:1.2.3.5")],
@@ -238,6 +244,121 @@ async def test_a_path_is_a_directory_or_a_tar_whatever_it_is_called(
     assert bodies[2:] == [(CONTEXT, "10240")] * 3 + [(CONTEXT, None)]
 
 
+DOCKERFILE = b"FROM scratch\n"
+
+
+def in_a_file(content: bytes, path: Path) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+class OnlyRead:
+    """A file object that has no more than it must have, and cannot go back."""
+
+    def __init__(self, content: bytes) -> None:
+        self._file = io.BytesIO(content)
+
+    def read(self, size: int = -1) -> bytes:
+        return self._file.read(min(size, 100))
+
+
+GIVEN: list[Callable[[bytes, Path], Any]] = [
+    lambda content, _: content,
+    lambda content, _: bytearray(content),
+    lambda content, _: memoryview(content),
+    lambda content, _: io.BytesIO(content),
+    lambda content, _: OnlyRead(content),
+    in_a_file,
+    lambda content, path: str(in_a_file(content, path)),
+]
+
+
+@pytest.mark.parametrize("given", GIVEN, ids=range(len(GIVEN)))
+async def test_a_dockerfile_in_the_place_of_the_context_is_taken_as_one(
+    daemon: ScriptedDaemon, images: ImageService, tmp_path: Path, given: Callable[[bytes, Path], Any]
+) -> None:
+    """As by docker-py's `fileobj`, and by the docker CLI on standard input; an archive stays what it is."""
+    bodies: list[bytes] = []
+
+    async def keep(exchange: Exchange) -> None:
+        bodies.append(await exchange.body())
+        await exchange.head()
+        await exchange.frames(*BUILT)
+        await exchange.end()
+
+    daemon.on("POST", "/build", keep)
+    for content in (DOCKERFILE, DOCKERFILE * 100, CONTEXT):
+        await images.build(given(content, tmp_path / "given"))
+    assert bodies[2] == CONTEXT
+    for content, body in zip((DOCKERFILE, DOCKERFILE * 100), bodies, strict=False):
+        with tarfile.open(fileobj=io.BytesIO(body)) as archive:
+            assert archive.getnames() == ["Dockerfile"]
+            file = archive.extractfile("Dockerfile")
+            assert file is not None
+            assert file.read() == content
+
+
+async def test_a_file_object_is_read_from_where_it_is(
+    daemon: ScriptedDaemon, images: ImageService, tmp_path: Path
+) -> None:
+    bodies: list[bytes] = []
+
+    async def keep(exchange: Exchange) -> None:
+        bodies.append(await exchange.body())
+        await exchange.head()
+        await exchange.frames(*BUILT)
+        await exchange.end()
+
+    daemon.on("POST", "/build", keep)
+    with in_a_file(b"before" + CONTEXT, tmp_path / "file").open("rb") as file:
+        file.seek(6)
+        await images.build(file)
+        assert not file.closed
+    assert bodies == [CONTEXT]
+
+
+async def test_what_is_neither_archive_nor_dockerfile_is_an_error(
+    scripted: ScriptedDaemon, images: ImageService, tmp_path: Path
+) -> None:
+    for given in (io.BytesIO(b"x" * (5 << 20)), in_a_file(b"x" * (5 << 20), tmp_path / "file")):
+        with pytest.raises(LocalFileError, match="not an archive, and too long for a Dockerfile"):
+            await images.build(given)
+    with pytest.raises(ConfigError, match="no other Dockerfile can be named"):
+        await images.build(DOCKERFILE, dockerfile="b/Dockerfile")
+    with pytest.raises(ConfigError, match="must be in the context"):
+        await images.build(in_a_file(CONTEXT, tmp_path / "context.tar"), dockerfile="../Dockerfile")
+    assert "/build" not in [request.path for request in scripted.requests]
+
+
+async def test_a_dockerfile_from_elsewhere_is_named_to_the_engine(
+    scripted: ScriptedDaemon, images: ImageService, directory: Path
+) -> None:
+    in_a_file(DOCKERFILE, directory.parent / "elsewhere")
+    for dockerfile in ("../elsewhere", directory.parent / "elsewhere", DOCKERFILE):
+        await images.build(directory, dockerfile=dockerfile)
+        ((name, value),) = scripted.requests[-1].query
+        assert (name, value[:12]) == ("dockerfile", ".dockerfile.")
+    await images.build(directory, dockerfile=directory / "Dockerfile")
+    assert scripted.requests[-1].query == [("dockerfile", "Dockerfile")]
+
+
+async def test_a_directory_is_compressed_if_that_is_wanted(
+    daemon: ScriptedDaemon, images: ImageService, directory: Path
+) -> None:
+    bodies: list[bytes] = []
+
+    async def keep(exchange: Exchange) -> None:
+        bodies.append(await exchange.body())
+        await exchange.head()
+        await exchange.frames(*BUILT)
+        await exchange.end()
+
+    daemon.on("POST", "/build", keep)
+    await images.build(directory, compress=True)
+    with tarfile.open(fileobj=io.BytesIO(bodies[0]), mode="r:gz") as archive:
+        assert archive.getnames() == ["Dockerfile"]
+
+
 async def test_a_dockerfile_in_small_letters_is_named(
     scripted: ScriptedDaemon, images: ImageService, directory: Path
 ) -> None:
@@ -254,6 +375,9 @@ REFUSED: list[tuple[Callable[[ImageService], object], type[Exception]]] = [
     (lambda images: images.build_stream(b"", tags=["a", f"b@{ID}"]), InvalidReferenceError),
     (lambda images: images.build_stream(b"", platform="linux"), InvalidPlatformError),
     (lambda images: images.build_stream(b"", dockerfile="../Dockerfile"), ValueError),
+    (lambda images: images.build_stream(b"", dockerfile=b"FROM scratch"), ValueError),
+    (lambda images: images.build_stream("https://a.example/b", dockerfile="/Dockerfile"), ValueError),
+    (lambda images: images.build_stream(".", dockerfile=".."), ValueError),
     (lambda images: images.build_stream(b"", outputs=[{"Type": "moby"}]), ValueError),
     (lambda images: images.build_stream(b"", builder="buildkit", memory=1), ValueError),
     (lambda images: images.build_stream(b"", builder="buildkit", security_opt=["a"]), ValueError),
@@ -269,7 +393,7 @@ def test_a_wrong_argument_raises_at_the_call(call: Callable[[ImageService], obje
 
 
 def test_what_buildkit_ignores_is_named() -> None:
-    with pytest.raises(ValueError, match="BuildKit ignores memory, cpuset_mems, auth: leave that out"):
+    with pytest.raises(ValueError, match="BuildKit ignores memory, cpuset_mems, auths: leave that out"):
         ImageService("/nowhere/docker.sock").build_stream(
             b"", builder="buildkit", memory=1, cpuset_mems="0", auths={"a.example": RegistryAuth()}
         )

@@ -371,6 +371,65 @@ async def test_the_id_of_a_build_goes_to_a_file(daemon: ScriptedDaemon, places: 
     assert (tmp_path / "id").read_text() == ID
 
 
+async def test_the_id_of_an_earlier_build_is_gone_when_a_build_fails(
+    daemon: ScriptedDaemon, places: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "id").write_text("sha256:old")
+    script(daemon)
+
+    async def fail(exchange: Exchange) -> None:
+        await exchange.body()
+        await exchange.head()
+        await exchange.frames({"errorDetail": {"message": "it failed"}, "error": "it failed"})
+        await exchange.end()
+
+    daemon.on("POST", "/build", fail)
+    line = ["-H", str(daemon.socket), "build", "--iidfile", str(tmp_path / "id"), places["dir"]]
+    assert (await asyncio.to_thread(CliRunner().invoke, app, line, obj=Session())).exit_code == 1
+    assert not (tmp_path / "id").exists()
+
+
+async def test_a_file_for_the_id_that_cannot_be_written_is_told_before_anything_is_built(
+    daemon: ScriptedDaemon, places: dict[str, str], tmp_path: Path
+) -> None:
+    script(daemon)
+    line = ["-H", str(daemon.socket), "build", "--iidfile", str(tmp_path / "nowhere/id"), places["dir"]]
+    result = await asyncio.to_thread(CliRunner().invoke, app, line, obj=Session())
+    assert (result.exit_code, daemon.requests) == (2, [])
+    assert "No such file" in result.output
+
+
+async def test_the_id_goes_through_a_link_that_stays(
+    daemon: ScriptedDaemon, places: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "id").write_text("old")
+    (tmp_path / "link").symlink_to("id")
+    await invoke(daemon, "build", "--iidfile", str(tmp_path / "link"), places["dir"])
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "id").read_text() == ID
+
+
+async def test_images_to_take_steps_from_may_be_joined_by_commas(
+    daemon: ScriptedDaemon, places: dict[str, str]
+) -> None:
+    await invoke(daemon, "build", "--cache-from", "a,b:1", "--cache-from", "c", places["dir"])
+    assert dict(daemon.requests[-1].query)["cachefrom"] == '["a","b:1","c"]'
+
+
+async def test_a_dockerfile_comes_from_outside_of_the_context_by_a_link_or_by_standard_input(
+    daemon: ScriptedDaemon, places: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "shared").write_text("FROM scratch")
+    (Path(places["dir"]) / "link").symlink_to(tmp_path / "shared")
+    for given in (str(tmp_path / "shared"), f"{places['dir']}/link"):
+        await invoke(daemon, "build", "-f", given, places["dir"])
+        assert dict(daemon.requests[-1].query)["dockerfile"].startswith(".dockerfile.")
+    line = ["-H", str(daemon.socket), "build", "-f", "-", places["dir"]]
+    result = await asyncio.to_thread(CliRunner().invoke, app, line, obj=Session(), input=b"FROM scratch")
+    assert result.exit_code == 0, result.output
+    assert dict(daemon.requests[-1].query)["dockerfile"].startswith(".dockerfile.")
+
+
 async def test_several_images_are_pulled_so_many_at_once(daemon: ScriptedDaemon) -> None:
     script(daemon)
     running = most = 0
