@@ -75,6 +75,11 @@ class DigestCheck:
         """Whether as many bytes passed as were promised."""
         return self.size is not None and self.seen == self.size
 
+    @property
+    def actual(self) -> str:
+        """The digest of all that passed so far."""
+        return f"{self.digest.partition(':')[0]}:{self._hash.hexdigest()}"
+
     def finish(self) -> None:
         """Raise `DigestMismatchError` unless size and digest of all that passed are the promised ones."""
         if self.size is not None and self.seen != self.size:
@@ -84,7 +89,7 @@ class DigestCheck:
                 actual=None,
                 who=self.who,
             )
-        actual = f"{self.digest.partition(':')[0]}:{self._hash.hexdigest()}"
+        actual = self.actual
         if actual != self.digest:
             raise DigestMismatchError(
                 f"{self._from()} content of digest {actual} instead of {self.digest}",

@@ -84,13 +84,17 @@ class TarFiles:
 
 
 class TarOutput:
-    """A layout in a tar that is written, with what the tar has already. Several threads may write at once."""
+    """A layout in a tar that is written. Several threads may write at once.
 
-    def __init__(self, path: str) -> None:
+    `keep` keeps what the tar has already; without, it is replaced as a whole.
+    """
+
+    def __init__(self, path: str, *, keep: bool = True) -> None:
         self.path = path
+        self._keep = keep
         self._output = OutputFile(path)
         self._status: os.stat_result | None = None
-        self._index: bytes | None = None
+        self._last: dict[str, bytes] = {}  # small files that are written at the end
         self._end = 0
         self._blobs: dict[str, Member] = {}  # by name, those that are whole
         self._holes = False  # whether room was reserved for a blob that failed
@@ -105,11 +109,13 @@ class TarOutput:
                 raise OSError(errno.EINVAL, "a layout can only be written into a regular file")
         self._output.open()
         self._append_file("oci-layout", LAYOUT)
-        if self._status is not None and self._status.st_size:
+        if self._keep and self._status is not None and self._status.st_size:
             old = TarFiles(self.path)
             try:
                 check_layout(old.read("oci-layout"), self.path)
-                self._index = old.read("index.json")
+                index = old.read("index.json")
+                if index is not None:
+                    self._last["index.json"] = index
                 for name, member in old.members.items():
                     if member.link is None and name not in {"oci-layout", "index.json"}:
                         yield from self._take(name, member, old.copy)
@@ -117,8 +123,13 @@ class TarOutput:
                 old.close()
 
     def read(self, name: str) -> bytes | None:
-        """Return index.json or oci-layout."""
-        return {"index.json": self._index, "oci-layout": LAYOUT}.get(name)
+        """Return one of the small files."""
+        return LAYOUT if name == "oci-layout" else self._last.get(name)
+
+    def write_last(self, name: str, data: bytes) -> None:
+        """Keep a small file for the end of the tar."""
+        with self._lock:
+            self._last[name] = data
 
     def size(self, digest: str) -> int | None:
         """Return the size of a blob."""
@@ -145,14 +156,15 @@ class TarOutput:
     def change_index(self, change: Callable[[bytes | None], bytes]) -> bool:
         """Keep what `change` makes of index.json for the end."""
         with self._lock:
-            self._index = change(self._index)
+            self._last["index.json"] = change(self._last.get("index.json"))
         return True
 
     def finish(self) -> Generator[None, None, None]:
         """Write the end of the tar, wait until the disk has all of it, and put it in its place; in steps."""
         if self._holes:
             yield from self._close_holes()
-        self._append_file("index.json", self._index or b"")
+        for name, data in self._last.items():
+            self._append_file(name, data)
         self._write_at(END, self._end)
         with failing("write", self.path):
             os.ftruncate(self._output.descriptor, self._end + len(END))
@@ -162,8 +174,8 @@ class TarOutput:
             now: os.stat_result | None = None
             with suppress(FileNotFoundError):
                 now = Path(self.path).stat()
-        if _identity(now) != _identity(self._status):
-            raise ArchiveError(f"{shown(self.path)} was changed by somebody else meanwhile, and is left as it is now")
+        if self._keep and _identity(now) != _identity(self._status):
+            raise ArchiveError(f"{shown(self.path)} was changed by somebody else meanwhile: it is left as it is")
         self._output.commit()
 
     def discard(self) -> None:
