@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 
 from aiodocker_images import (
     ArchiveError,
-    ArchiveFileError,
     DigestMismatchError,
     DockerError,
     FrameDecodeError,
     InvalidReferenceError,
+    LocalFileError,
     NotFoundError,
     UnsupportedManifestError,
 )
@@ -287,7 +287,7 @@ async def test_what_is_not_an_archive_of_docker_is_named(tmp_path: Path, graph: 
         await copy_image(graph.source(graph.image(b"one")), target)
     with pytest.raises(ArchiveError, match="OCI layout"):
         await read(DockerArchive(layout))
-    with pytest.raises(ArchiveFileError):
+    with pytest.raises(LocalFileError):
         await read(DockerArchive(tmp_path / "gone.tar"))
 
 
