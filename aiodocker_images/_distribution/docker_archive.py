@@ -37,7 +37,15 @@ from .layout_files import BlobFile, blob_name
 from .layout_images import LayoutPlace, LayoutTarget, in_steps, read_blob, undone_if_cancelled
 from .layout_index import LayoutIndex
 from .layout_tars import TarFiles, TarOutput
-from .manifests import MAX_DEPTH, MAX_DESCRIPTORS, MAX_MANIFEST_SIZE, OCI_MANIFEST, Manifest
+from .manifests import (
+    MAX_DEPTH,
+    MAX_DESCRIPTORS,
+    MAX_MANIFEST_SIZE,
+    OCI_MANIFEST,
+    Manifest,
+    is_attestation,
+    is_manifest_type,
+)
 
 __all__ = ["DockerArchive", "DockerArchiveSource", "DockerArchiveTarget"]
 
@@ -137,8 +145,9 @@ class DockerArchive:
 class DockerArchiveSource:
     """One image of an archive, to copy from. See `ImageSource`."""
 
-    def __init__(self, files: TarFiles, manifest: Manifest, members: dict[str, str]) -> None:
+    def __init__(self, files: TarFiles, name: str | None, manifest: Manifest, members: dict[str, str]) -> None:
         self.who = files.path
+        self.name = name
         self._files = files
         self._manifest = manifest
         self._members = members  # by digest
@@ -147,10 +156,12 @@ class DockerArchiveSource:
     async def read(cls, files: TarFiles, name: str | None) -> DockerArchiveSource:
         """Find the image of that name, and the manifest of it or what makes one."""
         image = _find(await in_thread(_read_images, files), name, files.path)
+        names = [tag for tag in map(_tagged, image.repo_tags) if tag]
+        name = next((each for each in names if name and each == _tagged(name)), next(iter(names), None))
         config = await in_thread(_read_member, files, image.config, MAX_MANIFEST_SIZE)
         found = await in_thread(_manifest_of, files, compute_digest(config))
         if found is not None:
-            return cls(files, found, {each.digest: blob_name(each.digest) for each in found.blobs})
+            return cls(files, name, found, {each.digest: blob_name(each.digest) for each in found.blobs})
         diff_ids = _diff_ids(config, files.path)
         if len(diff_ids) != len(image.layers):
             raise ArchiveError(
@@ -168,7 +179,7 @@ class DockerArchiveSource:
             "config": {"mediaType": _CONFIG, "digest": compute_digest(config), "size": len(config)},
             "layers": [{"mediaType": each.media_type, "digest": each.digest, "size": each.size} for each in layers],
         }
-        return cls(files, Manifest.parse(msgspec.json.encode(document)), members)
+        return cls(files, name, Manifest.parse(msgspec.json.encode(document)), members)
 
     async def resolve(self) -> Descriptor:
         """Return the manifest of the image."""
@@ -201,35 +212,56 @@ class DockerArchiveTarget(LayoutTarget):
     def __init__(self, place: LayoutPlace, name: str | None) -> None:
         super().__init__(place, place.path, _tagged(name))
         self._tar = cast("TarOutput", place.files)
+        self._written: dict[str, Manifest] = {}
 
-    async def write_manifest(self, manifest: Manifest) -> None:
-        """Store the manifest of the image; raises `UnsupportedManifestError` for anything that `load` cannot take."""
+    def check(self, manifest: Manifest) -> None:
+        """Raise `UnsupportedManifestError` for anything that `load` cannot take."""
         what = shown(self.who)
         if manifest.is_index:
-            raise UnsupportedManifestError(
-                f"{what} cannot hold an index: a docker-archive is of one platform, so choose one, or use an OCI layout"
-            )
+            images = _images(manifest)
+            if len(images) != 1 or is_manifest_type(images[0].media_type, "index"):
+                raise UnsupportedManifestError(
+                    f"{what} cannot hold an index of several platforms, as a docker-archive is of one: choose one of "
+                    f"{', '.join(map(str, manifest.platforms)) or 'them'}, or use an OCI layout"
+                )
+            return
+        super().check(manifest)
         if manifest.config is None or manifest.config.media_type not in _CONFIGS:
             raise UnsupportedManifestError(f"{what} cannot hold an artifact: a docker-archive is of images alone")
+
+    async def write_manifest(self, manifest: Manifest) -> None:
+        """Store a manifest: that of the image, or one of its attestations."""
         if manifest.subject is not None:
-            raise UnsupportedManifestError(f"{what} cannot hold what refers to another image, such as a signature")
-        for blob in manifest.blobs:
-            if not await self.has_blob(blob):
-                raise UnsupportedManifestError(
-                    f"the blob {blob.digest} is not in {what}: an Engine cannot load an image without it"
-                )
+            raise UnsupportedManifestError(
+                f"{shown(self.who)} cannot hold what refers to another image, such as a signature"
+            )
         await super().write_manifest(manifest)
+        self._written[manifest.digest] = manifest
 
     async def write_name(self, manifest: Manifest) -> None:
-        """Let the archive be that of this image."""
+        """Let the archive be that of this image, which may be the only one of an index."""
+        self.check(manifest)
         await super().write_name(manifest)
-        config = cast("Descriptor", manifest.config)
+        image = self._written.get(_images(manifest)[0].digest) if manifest.is_index else manifest
+        if image is None:
+            raise NotFoundError(f"the manifest of the only image in the index {manifest.digest} was not written")
+        self.check(image)
+        config = cast("Descriptor", image.config)
+        for blob in image.blobs:
+            if not await self.has_blob(blob):
+                raise UnsupportedManifestError(
+                    f"the blob {blob.digest} is not in {shown(self.who)}: an Engine cannot load an image without it"
+                )
         entry = {
             "Config": blob_name(config.digest),
             "RepoTags": [Reference.parse(self.name).familiar] if self.name else None,
-            "Layers": [blob_name(layer.digest) for layer in manifest.layers],
+            "Layers": [blob_name(layer.digest) for layer in image.layers],
         }
         self._tar.write_last("manifest.json", msgspec.json.encode([entry]))
+
+
+def _images(index: Manifest) -> list[Descriptor]:
+    return [each for each in index.children if not is_attestation(each)]
 
 
 def _check(path: object, name: object) -> None:

@@ -56,6 +56,13 @@ class LayoutSource:
         self._index = index
         self._name = name
 
+    @property
+    def name(self) -> str | None:
+        """What the image is called, for a target that says nothing else; None for one without a name."""
+        digest = self._index.find(self._name).digest
+        names = [each.names[0] for each in self._index.images if each.descriptor.digest == digest and each.names]
+        return self._name if self._name in names else next(iter(names), None)
+
     async def resolve(self) -> Descriptor:
         """Return what the image's name points to."""
         return self._index.find(self._name)
@@ -94,6 +101,10 @@ class LayoutTarget:
         self._files = place.files
         self._waiting: list[tuple[Descriptor, str | None]] = []  # names of a tar, until it is left
 
+    def check(self, manifest: Manifest) -> None:
+        """Raise `UnsupportedManifestError` for what cannot be copied here, before anything is."""
+        _refuse_schema_1(manifest)
+
     async def resolve(self) -> Descriptor | None:
         """Return what the image's name points to now."""
         if self.name is None:
@@ -125,8 +136,7 @@ class LayoutTarget:
 
     async def write_manifest(self, manifest: Manifest) -> None:
         """Store a manifest; one that refers to another is listed, for nothing else leads to it."""
-        if manifest.kind == "schema1":
-            raise UnsupportedManifestError("an OCI layout cannot hold images of schema 1")
+        _refuse_schema_1(manifest)
 
         async def pieces() -> AsyncGenerator[bytes, None]:
             yield manifest.data
@@ -171,6 +181,11 @@ class LayoutTarget:
             await in_thread(output.commit)
         finally:
             await in_thread(output.discard)  # nothing, once it is committed
+
+
+def _refuse_schema_1(manifest: Manifest) -> None:
+    if manifest.kind == "schema1":
+        raise UnsupportedManifestError("an OCI layout cannot hold images of schema 1, which do not record sizes")
 
 
 class LayoutPlace:

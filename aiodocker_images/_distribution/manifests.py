@@ -295,9 +295,9 @@ class Manifest:
         return (each for each in self.manifests if not (_BLOB_TYPE.match(each.media_type) or is_attestation(each)))
 
 
-def is_manifest_type(media_type: str) -> bool:
-    """Whether `media_type` is that of a manifest or an index of a known kind."""
-    return media_type in _KINDS
+def is_manifest_type(media_type: str, kind: Kind | None = None) -> bool:
+    """Whether `media_type` is that of a manifest or an index of a known kind, or of the one that is given."""
+    return media_type in _KINDS and kind in {None, _KINDS[media_type]}
 
 
 def is_media_type(text: str) -> bool:

@@ -74,6 +74,22 @@ async def test_an_archive_that_was_written_here_loads(
     assert len(inspected.root_fs.layers) == 3
 
 
+async def test_an_index_of_one_platform_loads_as_that_platform(engine: ImageService, tmp_path: Path, name: str) -> None:
+    """What a choice of one platform of an index comes to, with the attestation of that platform."""
+    graph = ImageGraph()
+    index = graph.manifest(two_platforms(graph)).subset(["linux/amd64"])
+    graph.content[index.digest] = index.data
+    path = tmp_path / "to-load.tar"
+    async with DockerArchive(path, name).open_target() as target:
+        await copy_image(graph.source({"digest": index.digest}), target)
+    result = await engine.load(path)
+    assert name in [str(each) for each in result.references]
+    inspected = await engine.inspect(name)
+    image = graph.manifest({"digest": index.select(["linux/amd64"])[0].digest})
+    assert image.config is not None
+    assert inspected.id == (index.digest if CONTAINERD_STORE else image.config.digest)
+
+
 async def test_what_an_engine_saves_is_read_and_loads_again(engine: ImageService, tmp_path: Path, name: str) -> None:
     graph = ImageGraph()
     first, saved, again = (tmp_path / f"{each}.tar" for each in ("first", "saved", "again"))

@@ -355,7 +355,8 @@ async def test_what_an_engine_cannot_load_is_refused_and_leaves_the_old_archive(
         }
     )
     for root, words in (
-        (two_platforms(graph), "cannot hold an index"),
+        (two_platforms(graph), "cannot hold an index of several platforms.*linux/amd64, linux/arm64/v8"),
+        (graph.index(graph.index(one)), "cannot hold an index"),
         (artifact, "cannot hold an artifact"),
         (graph.image(b"two", subject=subject), "refers to another image"),
     ):
@@ -367,6 +368,36 @@ async def test_what_an_engine_cannot_load_is_refused_and_leaves_the_old_archive(
             await target.write_name(graph.manifest(one))
     assert path.read_text() == "old"
     assert [each.name for each in tmp_path.iterdir()] == ["to-load.tar"]
+
+
+async def test_an_index_of_one_platform_is_the_image_of_that_platform(tmp_path: Path, graph: ImageGraph) -> None:
+    """As a subset of an index is; its digest and its attestation are kept."""
+    index = graph.manifest(two_platforms(graph)).subset(["linux/amd64"])
+    graph.content[index.digest] = index.data
+    path = tmp_path / "to-load.tar"
+    async with DockerArchive(path, "a:1").open_target() as target:
+        target.check(index)
+        await copy_image(graph.source({"digest": index.digest}), target)
+    (amd64,) = index.select(["linux/amd64"])
+    async with DockerArchive(path, "a:1").open_source() as image:
+        assert (await image.resolve()).digest == amd64.digest
+        await read_image(image)
+    async with OCILayout(path, "a:1").open_source() as whole:
+        assert (await whole.resolve()).digest == index.digest
+        assert len(await read_image(whole)) == 8
+
+
+async def test_a_source_knows_the_name_of_its_image(legacy: Legacy, tmp_path: Path, graph: ImageGraph) -> None:
+    simple(legacy)
+    for name in (None, "alpine:3.20", "docker.io/library/alpine:3.20"):
+        archive = DockerArchive(legacy.path, name) if name else legacy.close()
+        async with archive.open_source() as image:
+            assert image.name == "docker.io/library/alpine:3.20"
+    layout = OCILayout(tmp_path / "layout", "b:1")
+    async with layout.open_target() as target:
+        await copy_image(graph.source(graph.image(b"one")), target)
+    async with OCILayout(tmp_path / "layout").open_source() as source:
+        assert source.name == "docker.io/library/b:1"
 
 
 async def test_an_archive_takes_the_place_of_the_one_before(tmp_path: Path, graph: ImageGraph) -> None:
