@@ -31,7 +31,7 @@ class APIVersion(NamedTuple):
 
 
 MINIMUM: Final = APIVersion(1, 41)  # Docker 20.10
-MAXIMUM: Final = APIVersion(1, 55)
+MAXIMUM: Final = APIVersion(1, 56)  # Docker 29
 
 # The daemon silently ignores a parameter that its version, or the version in the URL, does not know.
 # A row is added with the parameter; those that every version since MINIMUM knows need none. An operation that

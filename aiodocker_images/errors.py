@@ -17,6 +17,7 @@
     │   └── StreamStalledError(TimeoutError)      nothing moved for `idle_timeout` seconds
     ├── FrameDecodeError(ValueError)              not JSON, or over a size limit
     ├── ArchiveError                              not a whole tar, or the daemon wrote an error into it
+    │   ├── InvalidArchiveError(APIError)         the Engine cannot load or import the archive that it was sent
     │   └── LocalFileError(OSError)               a local file behind `to=`, `source` or a build's context failed
     ├── DigestMismatchError(ValueError)           content is not what its digest or size promised
     ├── UnsupportedManifestError(ValueError)      a manifest of a kind that cannot be handled
@@ -49,6 +50,7 @@ __all__ = [
     "DockerError",
     "ForbiddenError",
     "FrameDecodeError",
+    "InvalidArchiveError",
     "InvalidArgumentError",
     "InvalidParameterError",
     "InvalidPlatformError",
@@ -258,6 +260,10 @@ class LocalFileError(ArchiveError, OSError):
     def _state(self) -> dict[str, Any]:
         # OSError keeps these outside of __dict__.
         return super()._state() | {"errno": self.errno, "strerror": self.strerror, "filename": self.filename}
+
+
+class InvalidArchiveError(ArchiveError, APIError):
+    """The Engine cannot load or import the archive that it was sent: not a tar, cut, damaged, or not of an image."""
 
 
 class DigestMismatchError(DockerError, ValueError):

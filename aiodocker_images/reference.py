@@ -171,10 +171,17 @@ def _name_or_id(text: str) -> str:
     if _ID.fullmatch(text):
         return text
     reference = Reference.parse(text).with_default_tag()
-    # To Docker, long and short names are the same. Podman looks for a short one in several places, localhost/
-    # first and Docker Hub last, and for a long one only where it says: short stays short here, and long long.
-    is_long = text.startswith((f"{DOCKER_HUB}/", f"{_LEGACY_DOCKER_HUB}/"))
-    return str(reference) if is_long else reference.familiar
+    return str(reference) if is_long(text) else reference.familiar
+
+
+def is_long(image: str | Reference) -> bool:
+    """Say whether a name is given with Docker Hub's domain, as one of any other registry is.
+
+    To Docker, long and short names are the same. Podman looks for a short one in several places, localhost/ first and
+    Docker Hub last, and for a long one only where it says: what is short stays short, and what is long stays long.
+    A `Reference` is always long.
+    """
+    return isinstance(image, Reference) or image.startswith((f"{DOCKER_HUB}/", f"{_LEGACY_DOCKER_HUB}/"))
 
 
 def _split_domain(name: str) -> tuple[str, str]:

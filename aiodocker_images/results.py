@@ -4,30 +4,51 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["BuildResult", "ImportResult", "LoadResult", "PullResult", "PushResult", "SaveResult"]
+__all__ = ["BuildResult", "ImportResult", "LoadResult", "PullResult", "PushResult", "SaveResult", "TransferredTag"]
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
     """What an operation came to, gathered from its progress."""
 
 
-class PullResult(Result, frozen=True, kw_only=True):
-    """`digest` of the manifest, None where the Engine names none (Podman). `up_to_date`: nothing was new.
+class TransferredTag(Result, frozen=True, kw_only=True):
+    """One tag of a repository that was pulled or pushed: its name, and what the Engine said of its manifest.
 
-    With `all_tags`, `reference` has no tag, `digest` is the last tag's, and `up_to_date` means all of them.
+    `digest` and `size` (bytes, of a push) are None where the Engine names none. `instead_of_index` as in `PushResult`.
+    """
+
+    tag: str
+    digest: str | None = None
+    size: int | None = None
+    instead_of_index: str | None = None
+
+
+class PullResult(Result, frozen=True, kw_only=True):
+    """`digest` of the manifest or index, None where the Engine names none (Podman). `up_to_date`: nothing was new.
+
+    With `all_tags`, `reference` has no tag, `digest` is the last tag's, and `up_to_date` means all of them. `tags` are
+    those that were pulled, each with its digest; Podman does not tell them.
     """
 
     reference: str
     digest: str | None = None
     up_to_date: bool = False
+    tags: tuple[TransferredTag, ...] = ()
 
 
 class PushResult(Result, frozen=True, kw_only=True):
-    """`digest` and `size` (bytes) of the manifest in the registry; of the last tag with `all_tags`."""
+    """`digest` and `size` (bytes) of the manifest in the registry; of the last tag with `all_tags`.
+
+    `tags` are those that were pushed, each with its digest. `instead_of_index` is the digest of the index that the
+    name stands for, if the Engine does not hold all of its platforms and therefore pushed one manifest in its place
+    (containerd store, API 1.46): the registry then has that platform alone.
+    """
 
     reference: str
     digest: str | None = None
     size: int | None = None
+    tags: tuple[TransferredTag, ...] = ()
+    instead_of_index: str | None = None
 
 
 class LoadResult(Result, frozen=True, kw_only=True):

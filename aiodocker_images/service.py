@@ -122,6 +122,7 @@ class ImageService(Transfers, Images, Registry, Build, Events):
             path=path_segment(path),
             query=tuple(params.items() if isinstance(params, Mapping) else params),
             document=None if json is None else encode_json(json),
+            statuses=(),
         )
         body = await self._transport.fetch_bytes(call)
         try:

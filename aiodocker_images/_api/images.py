@@ -12,7 +12,7 @@ from aiodocker_images._encoding import Filters, Query, encode_filters, encode_pl
 from aiodocker_images._http.call import Call
 from aiodocker_images._struct import Model, Nullable
 from aiodocker_images.api_version import first_version
-from aiodocker_images.errors import InvalidReferenceError, named
+from aiodocker_images.errors import InvalidReferenceError, NotFoundError, named
 from aiodocker_images.models import (
     Attestation,
     HistoryItem,
@@ -52,8 +52,8 @@ class Images(Operator):
         `platform` selects one of a multi-platform image (API 1.49), `manifests` adds all of them (API 1.48);
         the Engine takes one of both.
 
-        Raises `InvalidReferenceError`, `NotFoundError` and every other `DockerError`.
-        GET /images/{name}/json (API 1.41).
+        Raises `InvalidReferenceError`, `NotFoundError` (also for a platform that the Engine does not hold) and
+        every other `DockerError`. GET /images/{name}/json (API 1.41).
         """
         name = name_or_id(reference)
         query, parameters = flags(manifests=manifests), ("manifests",) * manifests
@@ -68,7 +68,12 @@ class Images(Operator):
             query=query,
             parameters=parameters,
         )
-        return await self._transport.fetch(call, _INSPECT)
+        answer = await self._transport.fetch(call, _INSPECT)
+        if platform is not None and _is_hollow(answer):
+            with self._transport.located(call):
+                message = f"the Engine does not hold this image for {platform}"
+                raise NotFoundError(message, method=call.method, path=call.path)
+        return answer
 
     async def history(
         self, reference: str | Reference, *, platform: str | Platform | None = None
@@ -138,6 +143,7 @@ class Images(Operator):
             method="POST",
             path=f"/images/{path_segment(name)}/tag",
             query=(("repo", image.name), ("tag", image.tag or "")),
+            statuses=(201,),
         )
         await self._transport.fetch_bytes(call)
 
@@ -204,7 +210,11 @@ class Images(Operator):
             query += flags(verbose=verbose)
         call = Call(verb="disk_usage", method="GET", path="/system/df", query=query)
         answer = await self._transport.fetch(call, _DISK_USAGE)
-        return answer.image_usage or _usage_of(answer)
+        if (usage := answer.image_usage) is None:
+            return _usage_of(answer)
+        # Docker 29 leaves out what is 0.
+        zeros = {name: 0 for name in _COUNTS if getattr(usage, name) is None}
+        return msgspec.structs.replace(usage, **zeros)
 
     # Defined last: after it, `list` in this class's annotations would mean the method.
     async def list(
@@ -259,6 +269,19 @@ class _DiskUsage(Model, frozen=True, kw_only=True):
 
 
 _DISK_USAGE: Final = msgspec.json.Decoder(_DiskUsage, strict=False)  # for that of its images
+
+
+_COUNTS: Final = ("active_count", "total_count", "reclaimable", "total_size")
+
+
+def _is_hollow(image: ImageInspect) -> bool:
+    """Whether an answer has nothing of an image but its names.
+
+    So answers Docker 29 (containerd store, API 1.56) about a platform that the image has in its registry, but that
+    was not pulled. Docker 28.5 answers with status 404.
+    """
+    layers = image.root_fs.layers if image.root_fs is not None else ()
+    return bool(image.id) and not (image.os or image.architecture or image.size or layers)
 
 
 def _usage_of(answer: _DiskUsage) -> ImageDiskUsage:

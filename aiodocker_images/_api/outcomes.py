@@ -15,21 +15,35 @@ from aiodocker_images.buildkit import TRACE
 from aiodocker_images.errors import FrameDecodeError, InvalidReferenceError, StreamInterruptedError
 from aiodocker_images.progress import ProgressFrame
 from aiodocker_images.reference import Reference
-from aiodocker_images.results import BuildResult, ImportResult, LoadResult, PullResult, PushResult
+from aiodocker_images.results import BuildResult, ImportResult, LoadResult, PullResult, PushResult, TransferredTag
 
-__all__ = ["MAX_LOADED", "BuildOutcome", "ImportOutcome", "LoadOutcome", "Outcome", "PullOutcome", "PushOutcome"]
+__all__ = [
+    "MAX_LOADED",
+    "MAX_TAGS",
+    "BuildOutcome",
+    "ImportOutcome",
+    "LoadOutcome",
+    "Outcome",
+    "PullOutcome",
+    "PushOutcome",
+]
 
 MAX_LOADED = 100_000
 """Names and ids in the result of a load; an archive has a few."""
+
+MAX_TAGS = 100_000
+"""Tags of one repository in the result of a pull or push; further ones are not named."""
 
 R_co = TypeVar("R_co", covariant=True)
 R = TypeVar("R")
 
 _OF_LAYERS = frozenset({"Downloading", "Extracting", "Waiting"})  # what nearly all frames of Docker's pulls say
 
+_FETCHED = frozenset({"Download complete", "Pull complete"})
+
 _DIGEST = r"[A-Za-z0-9_+.-]+:[0-9a-fA-F]{32,}"
 _PULLED_DIGEST = re.compile(rf"Digest: ({_DIGEST})")
-_PUSHED = re.compile(rf"\S+: digest: ({_DIGEST})? size: (\d{{1,19}})", re.ASCII)
+_PUSHED = re.compile(rf"(\S+): digest: ({_DIGEST})? size: (\d{{1,19}})", re.ASCII)
 _IMPORTED = re.compile(r"(?:sha256:)?[0-9a-f]{64}")
 _BUILT = re.compile(r"Successfully built ([0-9a-f]{12,64})")
 _LOADED = re.compile(r"Loaded image(?P<id> ID)?: (?P<names>.+)")
@@ -70,6 +84,8 @@ class PullOutcome(_Ended[PullResult]):
         super().__init__("pull")
         self._reference = str(reference)
         self._digest: str | None = reference.digest
+        self._tag: str | None = None
+        self._tags: dict[str, TransferredTag] = {}
         self._new = False
         self._docker = False
 
@@ -80,8 +96,14 @@ class PullOutcome(_Ended[PullResult]):
             return
         if status.startswith("Pulling from "):  # never said by Podman
             self._docker = True
+            self._tag, self._ended = frame.id, None  # one more tag that must come to its end
+        elif status in _FETCHED and self._docker:
+            # The containerd store says that an image is up to date if its index is, though another platform came.
+            self._new = True
         elif match := _PULLED_DIGEST.fullmatch(status):
             self._digest = match[1]
+            if self._tag and ":" not in self._tag and len(self._tags) < MAX_TAGS:  # a pull by digest has that there
+                self._tags[self._tag] = TransferredTag(tag=self._tag, digest=match[1])
         elif status.startswith("Status: "):
             self._docker = True
             self._new = self._new or not status.startswith("Status: Image is up to date")
@@ -92,7 +114,9 @@ class PullOutcome(_Ended[PullResult]):
             self._ended = self._result(new=True) if status == "Download complete" and frame.id else None
 
     def _result(self, *, new: bool) -> PullResult:
-        return PullResult(reference=self._reference, digest=self._digest, up_to_date=not new)
+        return PullResult(
+            reference=self._reference, digest=self._digest, up_to_date=not new, tags=tuple(self._tags.values())
+        )
 
 
 class PushOutcome(_Ended[PushResult]):
@@ -101,20 +125,49 @@ class PushOutcome(_Ended[PushResult]):
     def __init__(self, reference: Reference) -> None:
         super().__init__("push")
         self._reference = str(reference)
+        self._tag = reference.tag
+        self._tags: dict[str, TransferredTag] = {}
+        self._index: str | None = None
 
     def update(self, frame: ProgressFrame) -> None:
         """Note the manifest's digest and size."""
-        if _names_digest(frame.aux):
+        if (index := _index_not_pushed(frame.aux)) is not None:
+            self._index = index
+        elif _names_digest(frame.aux):
             try:
                 pushed = msgspec.convert(frame.aux, _PushedAux)
             except msgspec.ValidationError as error:
                 raise FrameDecodeError(f"the daemon's digest of the push is not what it should be: {error}") from error
-            self._end(pushed.digest, pushed.size)
+            self._end(pushed.tag or self._tag, pushed.digest, pushed.size)
         elif match := _PUSHED.fullmatch(frame.status or ""):
-            self._end(match[1], int(match[2]))
+            self._end(match[1], match[2], int(match[3]))
 
-    def _end(self, digest: str | None, size: int | None) -> None:
-        self._ended = PushResult(reference=self._reference, digest=digest or None, size=size)
+    def _end(self, tag: str | None, digest: str | None, size: int | None) -> None:
+        digest = digest or None
+        if tag is not None and (tag in self._tags or len(self._tags) < MAX_TAGS):
+            known = self._tags.get(tag)  # the graph-driver store says it as text and as `aux`
+            index = self._index or (known.instead_of_index if known is not None else None)
+            self._tags[tag] = TransferredTag(tag=tag, digest=digest, size=size, instead_of_index=index)
+        self._index, index = None, self._index or (self._ended.instead_of_index if self._ended is not None else None)
+        self._ended = PushResult(
+            reference=self._reference,
+            digest=digest,
+            size=size,
+            tags=tuple(self._tags.values()),
+            instead_of_index=index,
+        )
+
+
+def _index_not_pushed(aux: object) -> str | None:
+    """Return the digest of the index in whose place one manifest is pushed; None if it is not that `aux`."""
+    if not isinstance(aux, dict):
+        return None
+    fields = cast("dict[str, object]", aux)
+    index = fields.get("originalIndex")
+    if fields.get("manifestPushedInsteadOfIndex") is not True or not isinstance(index, dict):
+        return None
+    digest = cast("dict[str, object]", index).get("digest")
+    return digest if isinstance(digest, str) else None
 
 
 def _names_digest(aux: object) -> bool:
@@ -122,6 +175,7 @@ def _names_digest(aux: object) -> bool:
 
 
 class _PushedAux(msgspec.Struct, rename="pascal"):
+    tag: str | None = None
     digest: str | None = None
     size: int | None = None
 

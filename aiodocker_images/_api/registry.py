@@ -114,6 +114,7 @@ class Registry(Operator):
             method="POST",
             path="/auth",
             document=encode_json(auth_document(auth, DOCKER_HUB)),
+            statuses=(200, 204),
         )
         body = await self._transport.fetch_bytes(call)
         return self._transport.decode(call, body or b"{}", _LOGIN)  # 204 No Content is a success as well

@@ -15,7 +15,7 @@ from aiodocker_images.credentials import RegistryAuth
 from aiodocker_images.errors import InvalidReferenceError
 from aiodocker_images.models import Platform
 from aiodocker_images.progress import OnProgress, ProgressFrame, SaveProgress
-from aiodocker_images.reference import Reference, name_or_id
+from aiodocker_images.reference import Reference, is_long, name_or_id
 from aiodocker_images.results import ImportResult, LoadResult, PullResult, PushResult, SaveResult
 
 from .operation import Operation, Operator, chosen_platform
@@ -235,6 +235,8 @@ def _push(
     image = _transferable(reference, all_tags=all_tags)
     if image.digest is not None:
         raise InvalidReferenceError(f"{image.familiar!r} cannot be pushed by digest: name a tag")
+    # Podman would push localhost/x/app in place of docker.io/x/app by its short name.
+    name = image.name if is_long(reference) else image.familiar_name
     query: Query = () if image.tag is None else (("tag", image.tag),)
     parameters: tuple[str, ...] = ()
     if platform is not None:
@@ -244,7 +246,7 @@ def _push(
         verb="push",
         subject=image.familiar,
         method="POST",
-        path=f"/images/{path_segment(image.familiar_name)}/push",
+        path=f"/images/{path_segment(name)}/push",
         query=query,
         parameters=parameters,
     )

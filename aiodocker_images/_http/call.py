@@ -21,7 +21,9 @@ class Call:
     `verb` ("pull") is what is done, and the key into the table of API versions; `subject` ("alpine:3.20") is what it is
     done to, for the reader of an error; empty if there is nothing to name.
     `path` is quoted and has no version. `parameters` are those that the table of versions may know. `archive`: the
-    answer is an archive, and not frames or one document. `buffer` is how many bytes of frames may wait to be read.
+    answer is an archive, and not frames or one document. `statuses` are those of success: another one, such as the
+    202 or the login page of a proxy, is not the Engine's word that it was done; empty for any of 200 to 299.
+    `buffer` is how many bytes of frames may wait to be read.
     """
 
     verb: str
@@ -32,6 +34,7 @@ class Call:
     headers: dict[str, str] = field(default_factory=dict[str, str], repr=False)  # may carry credentials
     parameters: tuple[str, ...] = ()
     archive: bool = False
+    statuses: tuple[int, ...] = (200,)
     buffer: int = FRAME_BUFFER
     document: bytes | None = field(default=None, repr=False)  # a JSON body; may carry credentials
 

@@ -16,6 +16,8 @@ from aiodocker_images.errors import (
     APIError,
     ConflictError,
     ForbiddenError,
+    FrameDecodeError,
+    InvalidArchiveError,
     InvalidParameterError,
     NoSpaceError,
     NotFoundError,
@@ -23,6 +25,7 @@ from aiodocker_images.errors import (
     ServerError,
     UnauthorizedError,
     UnsupportedAPIVersionError,
+    shown,
 )
 from aiodocker_images.progress import ErrorDocument
 
@@ -30,6 +33,7 @@ __all__ = [
     "BY_STATUS",
     "MAX_PLAIN_TEXT",
     "api_error_class",
+    "no_success",
     "plain_text",
     "read_error",
     "version_refused",
@@ -121,12 +125,33 @@ _BY_TEXT: tuple[tuple[re.Pattern[str], type[APIError]], ...] = (
 )
 
 
-def api_error_class(status: int | None, message: str) -> type[APIError]:
-    """Choose the class for what the daemon said: by its status if that is telling, by its text if not."""
+# The words of Docker 20.10 to 29 (both stores) and Podman 5.8 for an archive that they cannot load or import. They are
+# those of Go's readers and of their own: of the compression, the tar, its JSON documents, and what is missing in it.
+_ARCHIVE = re.compile(
+    r"\barchive/tar: |\bunexpected EOF\b|\bunexpected end of JSON input\b"
+    r"|invalid character .{1,9} (?:looking|after|in) "
+    r"|cannot unmarshal |unrecognized image format|(?:does not match|matches?) any of the supported image formats"
+    r"|\binvalid (?:archive|manifest|diffID|tar header|layer|symlink|checksum|header)\b|one or more images are required"
+    r"|/docker-import-\d+/|\buntar\b|Error processing tar file|image config \S+ not found|image might be filtered out"
+    r"|(?:flate|gzip|zlib|bzip2|lzma|xz|zstd)\b[^\n]{0,40}(?:corrupt|invalid|malformed)|Compressed data is corrupt"
+    r"|unknown dictionary|invalid (?:input|magic|block|window)|magic (?:number )?mismatch|\bOCI layout\b|\boci-layout\b"
+    r"|\bindex\.json\b|\bmanifest\.json\b|layers from manifest|number of layers|layer digests?\b"
+    r"|\b(?:unexpected|mismatched) (?:media ?type|digest|size)|duplicates of file paths",
+    re.IGNORECASE,
+)
+
+
+def api_error_class(status: int | None, message: str, *, archive: bool = False) -> type[APIError]:
+    """Choose the class for what the daemon said: by its status if that is telling, by its text if not.
+
+    `archive`: the Engine was reading an archive that it had been sent.
+    """
     if len(message) > 2 * _MAX_LOOKED_AT:  # a frame may hold megabytes, and some of the patterns go back and forth
         message = f"{message[:_MAX_LOOKED_AT]}\n{message[-_MAX_LOOKED_AT:]}"
     if cls := _class_by_text(_ALWAYS, message):
         return cls
+    if archive and status in {None, 400, 404, 500} and _ARCHIVE.search(message):
+        return InvalidArchiveError
     if status is not None and status in BY_STATUS:
         return BY_STATUS[status]
     # The code of a frame may be the exit code of a process, 1 to 255.
@@ -192,6 +217,15 @@ def plain_text(body: bytes) -> str:
         text = _TAG.sub(" ", text)
     text = " ".join(text.split())
     return text if len(text) <= MAX_PLAIN_TEXT else f"{text[:MAX_PLAIN_TEXT]}…"
+
+
+def no_success(status: int, expected: tuple[int, ...], body: bytes) -> FrameDecodeError:
+    """Make the error for an answer with a status of success that the Engine does not give to this call."""
+    said = shown(plain_text(body)) if body else "nothing"
+    return FrameDecodeError(
+        f"an Engine answers this with status {' or '.join(map(str, expected))}; the answer has status {status} and says"
+        f" {said}"
+    )
 
 
 def version_refused(message: str) -> UnsupportedAPIVersionError | None:

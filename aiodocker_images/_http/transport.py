@@ -33,6 +33,7 @@ from aiodocker_images.errors import (
     FrameDecodeError,
     ServiceClosedError,
     StreamInterruptedError,
+    UnsupportedAPIVersionError,
     without_frames,
 )
 from aiodocker_images.models import Ping
@@ -42,11 +43,13 @@ from .call import ARCHIVE_BUFFER, Call
 from .connector import Link
 from .documents import check_objects, may_have_too_many_objects, read_document
 from .guard import GuardedResponse
-from .refusals import api_error_class, read_error, version_refused, whole_text
+from .refusals import api_error_class, no_success, read_error, version_refused, whole_text
 from .request_body import Body
 from .response_body import StreamedResponse, keep_blocks, read_some
 
 T = TypeVar("T")
+
+_READ_ARCHIVES: Final = ("load", "import")  # the Engine reads a tar, and asks no registry
 
 MAX_ANSWER: Final = 256 << 20
 """Bytes of an answer that is read whole; a list of 100,000 images is about 60 MiB."""
@@ -106,7 +109,22 @@ class Live:
         self._transport.locate(error, self._call)
 
     async def _start(self) -> None:
-        """Send the request and wait for the head of the answer; raise what its status says."""
+        """Send the request and wait for the head of the answer; raise what its status says.
+
+        An Engine that has been replaced by an older or newer one refuses the version that the other one spoke, and
+        has done nothing: then the request is sent once more in a version that this one speaks. What is uploaded
+        may come from a source that can be read only once: there the refusal is raised.
+        """
+        try:
+            await self._send()
+        except UnsupportedAPIVersionError:
+            if self._response is None or self._body is not None or self._transport.version is not None:
+                raise
+            self._response.close()
+            self._response = None
+            await self._send()
+
+    async def _send(self) -> None:
         transport, call = self._transport, self._call
         version = transport.version or await transport.negotiated()
         for parameter in call.parameters:
@@ -130,9 +148,12 @@ class Live:
         except Exception as error:  # noqa: BLE001 - translated, or raised as it is
             failure = self._failure(error, answered=False)
         else:
+            transport.heard(response.headers.get("Api-Version"))
             # Nothing is asked that 1xx or 3xx would answer: no upgrade, no condition, and no redirect is followed.
             if not 200 <= response.status < 300:
                 failure = transport.refusal(call, response, await self._error_body(response))
+            elif call.statuses and response.status not in call.statuses:
+                failure = no_success(response.status, call.statuses, await self._error_body(response))
             elif isinstance(response, StreamedResponse):
                 response.expect(ARCHIVE_BUFFER if call.archive else call.buffer, archive=call.archive)
         if failure is not None:
@@ -227,6 +248,8 @@ class Transport:
         self._link = Link(endpoint, connect_timeout=connect_timeout)
         self._pinned = api_version
         self.version = api_version  # what is spoken; None until it is negotiated
+        self._announced: str | None = None  # by the Engine that it was negotiated with
+        self._other: str | None = None  # that another answer announced
         self._negotiation: asyncio.Task[APIVersion] | None = None
         self._slots = asyncio.Semaphore(max_connections) if max_connections is not None else None
         self.idle_timeout = idle_timeout
@@ -302,6 +325,7 @@ class Transport:
                 raise self.failure(error, answered=False)  # noqa: B904 - it has its cause
             # A daemon in trouble answers with status 500, and with these headers all the same.
             if version := headers.get("Api-Version"):
+                self.heard(version)
                 return Ping(
                     api_version=whole_text(version),
                     os_type=whole_text(headers.get("Ostype", "")),
@@ -315,6 +339,16 @@ class Transport:
             + failures.tls_hint(self.endpoint)
         )
 
+    def heard(self, announced: str | None) -> None:
+        """Note the newest version of the Engine that answers: every answer of one has it.
+
+        If it is not the version that was announced when we negotiated, then the Engine was replaced meanwhile, and
+        the next request negotiates again.
+        """
+        if announced and self._announced is not None and announced not in {self._announced, self._other}:
+            self._other = announced  # asked about once: something may stand between that answers pings itself
+            self.version = self._pinned
+
     def refusal(self, call: Call, response: aiohttp.ClientResponse, body: bytes) -> DockerError:
         """Make the exception for an answer with an error status."""
         status, message = read_error(response.status, response.reason, body)
@@ -325,7 +359,9 @@ class Transport:
 
     def api_error(self, call: Call, message: str, status: int | None) -> APIError:
         """Make the exception for what the daemon said about a call, by status or in its stream."""
-        error = api_error_class(status, message)(message, status=status, method=call.method, path=call.path)
+        error = api_error_class(status, message, archive=call.verb in _READ_ARCHIVES)(
+            message, status=status, method=call.method, path=call.path
+        )
         self.locate(error, call)
         return error
 
@@ -396,7 +432,7 @@ class Transport:
         except ConfigError as error:
             message = f"what answers there has no usable Api-Version: {answer[:40]!r}"
             raise DaemonUnreachableError(message) from error
-        self.version = negotiated(daemon)
+        self._announced, self.version = answer, negotiated(daemon)
         return self.version
 
     def _must_be_usable(self) -> None:

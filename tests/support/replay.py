@@ -15,7 +15,7 @@ RECORDINGS: Final = Path(__file__).parents[1] / "recordings"
 PAUSE: Final = 0.01
 """Seconds before what comes after the fault: long enough that it comes by itself, in another piece."""
 
-_PONG: Final = b"HTTP/1.1 200 OK\r\nApi-Version: 1.51\r\nContent-Length: 0\r\n\r\n"
+_PONG: Final = b"HTTP/1.1 200 OK\r\nApi-Version: %b\r\nContent-Length: 0\r\n\r\n"
 
 
 def recording(engine: str, operation: str) -> bytes:
@@ -26,7 +26,8 @@ def recording(engine: str, operation: str) -> bytes:
 class Replay:
     """Listens in `directory`; each request is answered with `answer`, and meets `fault` on the way."""
 
-    def __init__(self, directory: Path, answer: bytes) -> None:
+    def __init__(self, directory: Path, answer: bytes, *, api_version: str = "1.51") -> None:
+        self.pong = _PONG % api_version.encode()
         self.socket = directory / "replay.sock"
         self.tcp = ""
         self.answer = answer
@@ -69,7 +70,7 @@ class _Connection(asyncio.Protocol):
         if not _is_whole(bytes(self._request)):
             return
         if b" /_ping " in self._request:
-            self._transport.write(_PONG)
+            self._transport.write(self._replay.pong)
         else:
             self._answer(self._replay.answer, self._replay.fault)
         self._request.clear()

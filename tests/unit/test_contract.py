@@ -1,7 +1,7 @@
 """The contract with the Engine API: each image endpoint, parameter and field, and the first version that has it.
 
-The tables are facts of the published API, versions 1.41 to 1.55. They were checked against it by a program that
-lists every parameter of the image endpoints, and every field of their answers, in the description of v1.55, and
+The tables are facts of the published API, versions 1.41 to 1.56. They were checked against it by a program that
+lists every parameter of the image endpoints, and every field of their answers, in the description of v1.56, and
 against its version history for what came when; a parameter or field that the description names and a table does
 not would have shown as a difference. None did. Beyond the description, the tables have two parameters of a build that
 daemons take (cpusetmems, ulimits), and the credentials of a search and a distribution inspection.
@@ -161,7 +161,7 @@ ROWS = [*PARAMETERS, *OPTIONAL]
 async def test_a_parameter_is_sent_from_its_first_version_on(
     short_path: Path, endpoint: str, parameter: str, first: str, send: Send
 ) -> None:
-    for version in (first, "1.55"):
+    for version in (first, "1.56"):
         paths, names, _ = await sent(short_path, version, send)
         assert paths == [endpoint]
         assert parameter in names
@@ -208,7 +208,7 @@ async def test_below_its_first_version_an_optional_parameter_is_left_out(
     assert parameter not in names
 
 
-# The API's name of a kind of answer, our model of it, and the fields that the description of v1.55 names; behind
+# The API's name of a kind of answer, our model of it, and the fields that the description of v1.56 names; behind
 # the bar what only older versions send.
 FIELDS: list[tuple[str, type[Model], str]] = [
     (

@@ -434,7 +434,7 @@ def wire() -> Generator[Wire, None, None]:
     with tempfile.TemporaryDirectory(prefix="adi-", dir="/tmp") as directory, asyncio.Runner() as runner:
         daemon = ScriptedDaemon(Path(directory, "docker.sock"))
         runner.run(daemon.__aenter__())
-        images = ImageService(daemon.socket, api_version="1.55")
+        images = ImageService(daemon.socket, api_version="1.56")
         try:
             yield Wire(runner, daemon, images)
         finally:
@@ -449,9 +449,9 @@ def is_ours(error: Exception) -> bool:
 
 def assert_only_its_own(endpoint: Endpoint, planned: Planned, exchange: Exchange) -> None:
     request, *lines = exchange.head_lines
-    assert re.fullmatch(rf"{endpoint.method} /v1\.55[!-~]+ HTTP/1\.1", request)
+    assert re.fullmatch(rf"{endpoint.method} /v1\.56[!-~]+ HTTP/1\.1", request)
     version_and_path, _, _ = exchange.target.partition("?")
-    assert re.fullmatch(rf"/v1\.55{endpoint.path}", version_and_path)
+    assert re.fullmatch(rf"/v1\.56{endpoint.path}", version_and_path)
     assert "#" not in exchange.target
     plain = unquote(unquote(version_and_path))
     assert not {"", ".", ".."} & set(plain.split("/")[1:])
@@ -509,7 +509,7 @@ def test_a_method_that_is_given_is_one_word_of_letters(wire: Wire, method: str) 
     error, requests = wire.send(called("request", method, "/info"))
     if requests:
         (exchange,) = requests
-        assert exchange.head_lines[0] == f"{method.upper()} /v1.55/info HTTP/1.1"
+        assert exchange.head_lines[0] == f"{method.upper()} /v1.56/info HTTP/1.1"
         assert re.fullmatch(r"[A-Za-z]+", method)
         assert method.upper() != "CONNECT"
     else:

@@ -32,7 +32,7 @@ from aiodocker_images import (
 )
 
 NOWHERE = "unix:///nowhere.sock"
-NEWEST = "1.55"
+NEWEST = "1.56"
 
 DIGEST = "sha256:" + "a1" * 32
 ID = "b2" * 32
@@ -94,7 +94,8 @@ def wire(monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
         async def request(session: aiohttp.ClientSession, method: str, url: URL, **options: Any) -> Any:  # noqa: ANN401 - as aiohttp's
             headers: dict[str, str] = {**session.headers, **(options.get("headers") or {})}
             wire.sent.append(Sent(method, url, headers))
-            mock.add(url, method, body=wire.body, response_class=_Response)
+            status = 201 if url.path.endswith("/tag") else 200
+            mock.add(url, method, status=status, body=wire.body, response_class=_Response)
             return await mocked(session, method, url)  # not the body: aioresponses would copy it, and all behind it
 
         with monkeypatch.context() as patch:
@@ -446,7 +447,7 @@ async def test_a_call_sends_one_request(wire: Wire, body: bytes, row: Row) -> No
         await call(images)
     sent = wire.only
     assert (sent.method, sent.path, sent.query) == (method, path, query)
-    assert sent.url.raw_path.startswith("/v1.55/")
+    assert sent.url.raw_path.startswith("/v1.56/")
     assert sent.url.origin() == URL("http://docker")
 
 

@@ -276,7 +276,7 @@ async def test_cancelling_the_first_caller_leaves_the_others_their_ping(
 
 
 @pytest.mark.parametrize(
-    ("theirs", "spoken"), [("1.41", "v1.41"), ("1.51", "v1.51"), ("1.55", "v1.55"), ("1.99", "v1.55")]
+    ("theirs", "spoken"), [("1.41", "v1.41"), ("1.51", "v1.51"), ("1.56", "v1.56"), ("1.99", "v1.56")]
 )
 async def test_the_older_of_both_versions_is_spoken(short_path: Path, theirs: str, spoken: str) -> None:
     async with (
@@ -301,7 +301,7 @@ async def test_a_daemon_too_old_is_an_error_that_names_both_versions(short_path:
 async def test_a_daemon_that_refuses_our_version_is_an_error_that_names_both(
     daemon: ScriptedDaemon, images: ImageService
 ) -> None:
-    """The next call asks anew what the daemon speaks: another one may have come up at the same socket."""
+    """It is asked again what it speaks, once for the same call: another one may have come up at the same socket."""
 
     async def refuse(exchange: Exchange) -> None:
         message = "client version 1.51 is too old. Minimum supported API version is 1.60, please upgrade your client"
@@ -313,7 +313,7 @@ async def test_a_daemon_that_refuses_our_version_is_an_error_that_names_both(
     assert (caught.value.required, caught.value.actual) == ("1.60", "1.51")
     daemon.on("GET", "/images/json", lambda exchange: exchange.answer_json([]))
     await images.list()
-    assert daemon.pings == 2
+    assert daemon.pings == 3
 
 
 async def test_a_given_version_is_spoken_without_asking(daemon: ScriptedDaemon) -> None:

@@ -15,7 +15,7 @@ from aiodocker_images._api.outcomes import BuildOutcome, ImportOutcome, LoadOutc
 from aiodocker_images.errors import DockerError, FrameDecodeError, StreamInterruptedError
 from aiodocker_images.progress import ProgressFrame
 from aiodocker_images.reference import Reference
-from aiodocker_images.results import BuildResult, ImportResult, LoadResult, PullResult, PushResult
+from aiodocker_images.results import BuildResult, ImportResult, LoadResult, PullResult, PushResult, TransferredTag
 
 R = TypeVar("R")
 
@@ -97,19 +97,32 @@ ALPINE = "docker.io/library/alpine:3.20"
 APP = "127.0.0.1:5000/app"
 PINNED = f"{APP}@{DIGEST}"
 
+BOTH_TAGS = (TransferredTag(tag="1", digest=OTHER), TransferredTag(tag="2", digest=DIGEST))
+
+TAG_3_20 = (TransferredTag(tag="3.20", digest=DIGEST),)
+
 PULLS: dict[str, tuple[str, Frames, PullResult]] = {
-    "graph driver": (ALPINE, GRAPH_DRIVER_PULL, PullResult(reference=ALPINE, digest=DIGEST)),
+    "graph driver": (ALPINE, GRAPH_DRIVER_PULL, PullResult(reference=ALPINE, digest=DIGEST, tags=TAG_3_20)),
     "graph driver, up to date": (
         ALPINE,
         GRAPH_DRIVER_UP_TO_DATE,
-        PullResult(reference=ALPINE, digest=DIGEST, up_to_date=True),
+        PullResult(reference=ALPINE, digest=DIGEST, tags=TAG_3_20, up_to_date=True),
     ),
-    "containerd store": (ALPINE, CONTAINERD_PULL, PullResult(reference=ALPINE, digest=DIGEST)),
+    "containerd store": (ALPINE, CONTAINERD_PULL, PullResult(reference=ALPINE, digest=DIGEST, tags=TAG_3_20)),
     "Podman": (ALPINE, PODMAN_PULL, PullResult(reference=ALPINE)),
     "Podman 5.8.6, all there": (ALPINE, PODMAN_5_8_6_ALL_THERE, PullResult(reference=ALPINE)),
     "Podman, by digest": (PINNED, PODMAN_PULL, PullResult(reference=PINNED, digest=DIGEST)),
-    "all tags": (APP, ALL_TAGS, PullResult(reference=APP, digest=DIGEST)),
-    "all tags, all there": (APP, ALL_TAGS_IN_ONE, PullResult(reference=APP, digest=DIGEST, up_to_date=True)),
+    "all tags": (APP, ALL_TAGS, PullResult(reference=APP, digest=DIGEST, tags=BOTH_TAGS)),
+    "all tags, all there": (
+        APP,
+        ALL_TAGS_IN_ONE,
+        PullResult(reference=APP, digest=DIGEST, up_to_date=True, tags=BOTH_TAGS),
+    ),
+    "containerd store, another platform of an index that is up to date": (
+        ALPINE,
+        [*CONTAINERD_PULL[:-1], {"status": "Status: Image is up to date for alpine:3.20"}],
+        PullResult(reference=ALPINE, digest=DIGEST, tags=TAG_3_20),
+    ),
     "by digest, none reported": (
         PINNED,
         [{"status": "Status: Image is up to date for 127.0.0.1:5000/app@" + DIGEST}],
@@ -128,7 +141,7 @@ PULLS: dict[str, tuple[str, Frames, PullResult]] = {
     "a warning besides": (
         ALPINE,
         [{"status": "WARNING: …"}, {"stream": "x"}, {}, *GRAPH_DRIVER_PULL],
-        PullResult(reference=ALPINE, digest=DIGEST),
+        PullResult(reference=ALPINE, digest=DIGEST, tags=TAG_3_20),
     ),
 }
 
@@ -189,32 +202,45 @@ DOCKER_28_5_2_CONTAINERD_PUSH: Frames = [
     layer("Layer already exists"),
     {"status": f"1: digest: {DIGEST} size: 405"},
 ]
-PUSHED = PushResult(reference=f"{APP}:1", digest=DIGEST, size=405)
+TAG = TransferredTag(tag="1", digest=DIGEST, size=405)
+PUSHED = PushResult(reference=f"{APP}:1", digest=DIGEST, size=405, tags=(TAG,))
+WITHOUT_DIGEST = PushResult(reference=f"{APP}:1", size=405, tags=(TransferredTag(tag="1", size=405),))
 
 PUSHES: dict[str, tuple[Frames, PushResult]] = {
     "graph driver": (GRAPH_DRIVER_PUSH, PUSHED),
     "containerd store": (CONTAINERD_PUSH, PUSHED),
-    "containerd store, a manifest of an index": (INSTEAD_OF_INDEX, PUSHED),
+    "containerd store, a manifest of an index": (
+        INSTEAD_OF_INDEX,
+        PushResult(
+            reference=f"{APP}:1",
+            digest=DIGEST,
+            size=405,
+            tags=(TransferredTag(tag="1", digest=DIGEST, size=405, instead_of_index=OTHER),),
+            instead_of_index=OTHER,
+        ),
+    ),
     "containerd store of Docker 28.5.2, nothing new": (DOCKER_28_5_2_CONTAINERD_PUSH, PUSHED),
     "Podman": (PODMAN_PUSH, PUSHED),
     "Podman 5.8.6": (PODMAN_5_8_6_PUSH, PUSHED),
-    "Podman, no digest known": (
-        PODMAN_PUSH_WITHOUT_DIGEST,
-        PushResult(reference=f"{APP}:1", size=405),
-    ),
-    "older Podman, no digest known": (
-        [{"status": "1: digest:  size: 405"}],
-        PushResult(reference=f"{APP}:1", size=405),
-    ),
-    "the last of several tags": (
-        [{"status": f"1: digest: {OTHER} size: 7"}, *CONTAINERD_PUSH],
-        PUSHED,
+    "Podman, no digest known": (PODMAN_PUSH_WITHOUT_DIGEST, WITHOUT_DIGEST),
+    "older Podman, no digest known": ([{"status": "1: digest:  size: 405"}], WITHOUT_DIGEST),
+    "several tags": (
+        [{"status": f"0: digest: {OTHER} size: 7"}, *GRAPH_DRIVER_PUSH],
+        PushResult(
+            reference=f"{APP}:1",
+            digest=DIGEST,
+            size=405,
+            tags=(TransferredTag(tag="0", digest=OTHER, size=7), TAG),
+        ),
     ),
     "aux without a size": (
         [{"aux": {"Digest": DIGEST}}],
-        PushResult(reference=f"{APP}:1", digest=DIGEST),
+        PushResult(reference=f"{APP}:1", digest=DIGEST, tags=(TransferredTag(tag="1", digest=DIGEST),)),
     ),
-    "aux of nulls": ([{"aux": {"Tag": None, "Digest": None, "Size": None}}], PushResult(reference=f"{APP}:1")),
+    "aux of nulls": (
+        [{"aux": {"Tag": None, "Digest": None, "Size": None}}],
+        PushResult(reference=f"{APP}:1", tags=(TransferredTag(tag="1"),)),
+    ),
     "aux of another kind": ([{"aux": [1]}, {"aux": "x"}, {"aux": {"ID": DIGEST}}, *CONTAINERD_PUSH], PUSHED),
 }
 
