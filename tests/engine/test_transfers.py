@@ -25,6 +25,7 @@ from aiodocker_images import (
     DaemonUnreachableError,
     DockerError,
     ImageService,
+    InvalidArchiveError,
     InvalidParameterError,
     InvalidReferenceError,
     LocalFileError,
@@ -333,13 +334,13 @@ GARBAGE: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("spoil", GARBAGE.values(), ids=GARBAGE)
-async def test_a_load_of_what_is_no_archive_gives_the_daemons_message(
+async def test_a_load_of_what_is_not_an_image_archive_is_an_archive_error_with_the_engine_s_message(
     engine: ImageService, image: str, leftovers: Leftovers, spoil: Callable[[bytes], bytes]
 ) -> None:
     archive = b"".join([chunk async for chunk in engine.save_stream(image)])
     await engine.remove(image)
     before, open_before = await all_names(engine), leftovers.now()
-    with pytest.raises(APIError, match="^load: ") as caught:
+    with pytest.raises(InvalidArchiveError, match="^load: ") as caught:
         await engine.load(spoil(archive))
     assert not isinstance(caught.value, ConnectionError)
     assert await all_names(engine) == before
@@ -350,7 +351,7 @@ async def test_the_daemons_own_words_are_heard_however_early_it_hangs_up(engine:
     """asyncio drops what is still to be read when a send fails: so nothing is sent to who has hung up."""  # noqa: D403 - its name is written so
     garbage = os.urandom(16 << 20)
     for _ in range(30):
-        with pytest.raises(APIError, match="^load: "):
+        with pytest.raises(InvalidArchiveError, match="^load: "):
             await engine.load(garbage)
 
 
@@ -360,7 +361,7 @@ async def test_an_empty_archive_loads_nothing(engine: ImageService) -> None:
     for empty in (b"", bytes(1024)):
         try:
             result = await engine.load(empty)
-        except APIError as error:
+        except InvalidArchiveError as error:
             assert str(error).startswith("load: ")
         else:
             assert result.references == result.ids == ()

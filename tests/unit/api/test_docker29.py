@@ -126,7 +126,7 @@ async def test_an_archive_that_is_not_one_is_an_archive_error(short_path: Path, 
 async def test_a_root_file_system_that_is_not_a_tar_is_an_archive_error(short_path: Path, engine: str) -> None:
     async with docker29(short_path, "import-garbage", engine) as images:
         with pytest.raises(InvalidArchiveError, match="^import"):
-            await images.import_image(b"garbage", repository="cap:1")
+            await images.import_image(b"garbage")
 
 
 @pytest.mark.parametrize("name", ["too-old", "too-new"])

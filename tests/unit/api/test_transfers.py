@@ -22,6 +22,7 @@ from aiodocker_images import (
     FrameDecodeError,
     ImageService,
     ImportResult,
+    InvalidArchiveError,
     InvalidPlatformError,
     InvalidReferenceError,
     LoadResult,
@@ -37,6 +38,7 @@ from aiodocker_images import (
     StaticKeychain,
     StreamInterruptedError,
     StreamStalledError,
+    TransferredTag,
     UnauthorizedError,
 )
 from aiodocker_images.credentials import registry_auth_header
@@ -113,11 +115,14 @@ async def test_each_operation_returns_what_its_frames_said(
 ) -> None:
     seen: list[ProgressFrame] = []
     assert await images.pull("alpine:3.20", on_progress=seen.append) == PullResult(
-        reference="docker.io/library/alpine:3.20", digest=DIGEST
+        reference="docker.io/library/alpine:3.20", digest=DIGEST, tags=(TransferredTag(tag="3.20", digest=DIGEST),)
     )
     assert [frame.status for frame in seen] == [frame["status"] for frame in PULL]
     assert await images.push("alpine:3.20") == PushResult(
-        reference="docker.io/library/alpine:3.20", digest=DIGEST, size=528
+        reference="docker.io/library/alpine:3.20",
+        digest=DIGEST,
+        size=528,
+        tags=(TransferredTag(tag="3.20", digest=DIGEST, size=528),),
     )
     assert await images.load(ARCHIVE) == LoadResult(references=("alpine:3.20",), ids=(DIGEST,))
     result = await images.save("alpine:3.20", to=tmp_path / "alpine.tar", checksum=True)
@@ -359,7 +364,7 @@ async def test_an_early_answer_to_an_upload_is_heard(daemon: ScriptedDaemon, ima
             yield b"garbage!" * (1 << 17)
 
     daemon.on("POST", "/images/load", refuse_early)
-    with pytest.raises(ServerError, match="^load: archive/tar: invalid tar header"):
+    with pytest.raises(InvalidArchiveError, match="^load: archive/tar: invalid tar header"):
         await images.load(gibibytes())
 
 
