@@ -37,6 +37,9 @@ _HOMES = (
     "_distribution.config",
     "_distribution.results",
     "_distribution.manifests",
+    "_distribution.tag_selection",
+    "_distribution.layouts",
+    "_distribution.docker_archive",
     "_distribution.service",
     "_mirror",
 )
@@ -46,9 +49,12 @@ if TYPE_CHECKING:
     from ._api.events import *
     from ._archive.streams import *
     from ._distribution.config import *
+    from ._distribution.docker_archive import *
+    from ._distribution.layouts import *
     from ._distribution.manifests import *
     from ._distribution.results import *
     from ._distribution.service import *
+    from ._distribution.tag_selection import *
     from ._dockercli.keychain import *
     from ._encoding import *
     from ._mirror import *

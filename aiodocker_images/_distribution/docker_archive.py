@@ -47,7 +47,7 @@ from .manifests import (
     is_manifest_type,
 )
 
-__all__ = ["DockerArchive", "DockerArchiveSource", "DockerArchiveTarget"]
+__all__ = ["DockerArchive"]
 
 MAX_LINKS: Final = 5
 """Links from one to the next; Docker up to 24 writes one in the place of a layer that the archive has already."""

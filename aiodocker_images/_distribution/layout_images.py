@@ -7,6 +7,7 @@ removed.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import weakref
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import aclosing
@@ -55,6 +56,7 @@ class LayoutSource:
         self._files = files
         self._index = index
         self._name = name
+        self._referrers: list[Manifest] | None = None  # once they were asked for
 
     @property
     def name(self) -> str | None:
@@ -81,13 +83,20 @@ class LayoutSource:
 
     async def referrers(self, digest: str) -> tuple[Descriptor, ...]:
         """Return the manifests that the layout lists whose subject is `digest`."""
-        manifests: list[Manifest] = []
-        for each in self._index.images:
+        if self._referrers is None:
+            self._referrers = [each async for each in self._listed_referrers()]
+        return referrers_of(self._referrers, digest)
+
+    async def _listed_referrers(self) -> AsyncGenerator[Manifest, None]:
+        for image in self._index.images:
+            if image.names and not image.descriptor.artifact_type:
+                continue  # an image: a referrer is listed by its digest, or says what it is
             try:
-                manifests.append(await self.manifest(each.descriptor))
+                manifest = await self.manifest(image.descriptor)
             except (NotFoundError, UnsupportedManifestError, FrameDecodeError):
-                continue  # an entry that is not a manifest, or is of another platform and was left out
-        return referrers_of(manifests, digest)
+                continue  # an entry that is not a manifest, or whose content was left out
+            if manifest.subject is not None:
+                yield manifest
 
 
 class LayoutTarget:
@@ -188,6 +197,15 @@ def _refuse_schema_1(manifest: Manifest) -> None:
         raise UnsupportedManifestError("an OCI layout cannot hold images of schema 1, which do not record sizes")
 
 
+@dataclasses.dataclass(eq=False, slots=True)
+class _Naming:
+    """An image that is to get a name; `given_up` by a copy that failed or was cancelled."""
+
+    descriptor: Descriptor
+    name: str | None
+    given_up: bool = False
+
+
 class LayoutPlace:
     """A layout that is open for writing: its files, its index, and who writes which blob."""
 
@@ -196,6 +214,8 @@ class LayoutPlace:
         self.changed = False
         self.opened: DirectoryFiles | TarOutput | None = None
         self._blobs: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
+        self._waiting: list[_Naming] = []
+        self._writing = asyncio.Lock()
 
     @property
     def files(self) -> DirectoryFiles | TarOutput:
@@ -209,19 +229,45 @@ class LayoutPlace:
         return self._blobs.setdefault(digest, asyncio.Lock())
 
     async def add(self, descriptor: Descriptor, name: str | None) -> None:
-        """Let `name` point to an image."""
+        """Let `name` point to an image.
+
+        Those who come while the index is written are written together: each time takes longer the more there are in it.
+        """
+        mine = _Naming(descriptor, name)
+        self._waiting.append(mine)
+        try:
+            async with self._writing:
+                # Whoever had the lock before may have written this one.
+                if mine in self._waiting:
+                    await self._write_all()
+        except BaseException:
+            mine.given_up = True
+            raise
+        self.changed = True
+
+    async def _write_all(self) -> None:
+        batch = [each for each in self._waiting if not each.given_up]
+        self._waiting = []
 
         def changed(data: bytes | None) -> bytes:
             index = LayoutIndex(data, self.path)
-            index.add(descriptor, name)
+            for each in batch:
+                index.add(each.descriptor, each.name)
             return index.encode()
 
+        try:
+            await self._change_index(changed)
+        except BaseException:
+            # The others try themselves: they may not have been cancelled, and the failure may not be theirs.
+            self._waiting = batch + self._waiting
+            raise
+
+    async def _change_index(self, changed: Callable[[bytes | None], bytes]) -> None:
         done = False
         while not done:
             done = await in_thread(self.files.change_index, changed)
             if not done:
                 await asyncio.sleep(_LOCK_SECONDS)
-        self.changed = True
 
 
 async def read_manifest(files: LayoutFiles, descriptor: Descriptor, who: str) -> Manifest:

@@ -120,7 +120,11 @@ class LayoutIndex:
         full = _full_name(name)
         if full is None:
             return []
-        return [each for each in self.images if full in {_full_name(one) for one in each.names}]
+        # Only what ends alike can be the same, and few do: a layout may have tens of thousands of names.
+        ending = full.rpartition("/")[2]
+        return [
+            each for each in self.images if any(one.endswith(ending) and _full_name(one) == full for one in each.names)
+        ]
 
     def _known(self) -> str:
         names = [shown(each.names[0] if each.names else each.descriptor.digest) for each in self.images]

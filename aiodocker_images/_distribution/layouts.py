@@ -31,7 +31,7 @@ from .layout_images import LayoutPlace, LayoutSource, LayoutTarget, in_steps, un
 from .layout_index import LayoutImage, LayoutIndex, check_layout
 from .layout_tars import TarFiles, TarOutput
 
-__all__ = ["OCILayout"]
+__all__ = ["LayoutImage", "OCILayout"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import hashlib
+import itertools
 import json
 import multiprocessing
 import os
@@ -29,7 +30,7 @@ from aiodocker_images import (
     Reference,
     UnsupportedManifestError,
 )
-from aiodocker_images._distribution import layout_tars
+from aiodocker_images._distribution import layout_files, layout_tars
 from aiodocker_images._distribution.layout_index import MAX_INDEX, LayoutIndex
 from aiodocker_images._distribution.layouts import OCILayout
 from aiodocker_images._distribution.manifests import OCI_MANIFEST, Manifest
@@ -699,6 +700,101 @@ async def test_two_processes_write_one_directory_and_lose_nothing(tmp_path: Path
     assert wanted <= names
     for name in wanted:
         await get(OCILayout(place, name))
+
+
+async def test_names_that_come_at_once_are_written_together(
+    tmp_path: Path, graph: ImageGraph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each time takes longer the more names there are, so that one at a time would take quadratic time."""
+    written = 0
+    change_index = layout_files.DirectoryFiles.change_index
+
+    def counted(self: layout_files.DirectoryFiles, change: Callable[[bytes | None], bytes]) -> bool:
+        nonlocal written
+        written += 1
+        time.sleep(0.02)
+        return change_index(self, change)
+
+    monkeypatch.setattr(layout_files.DirectoryFiles, "change_index", counted)
+    root = graph.image(b"one")
+    place = tmp_path / "images"
+    await asyncio.gather(*(put(graph, root, OCILayout(place, f"app:{number}")) for number in range(20)))
+    assert len(await OCILayout(place).images()) == 20
+    assert written < 20
+
+
+async def test_of_names_that_wait_a_cancelled_one_is_not_written_and_a_failure_is_one_copys_alone(
+    tmp_path: Path, graph: ImageGraph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first call writes one name while three wait; the second, for these three, fails while one is cancelled."""
+    layout = OCILayout(tmp_path / "images")
+    root = graph.image(b"one")
+    await put(graph, root, OCILayout(layout.path, "app:before"))
+    manifest = graph.manifest(root)
+    change_index = layout_files.DirectoryFiles.change_index
+    calls = 0
+    second, go_on = threading.Event(), threading.Event()
+
+    def second_fails(self: layout_files.DirectoryFiles, change: Callable[[bytes | None], bytes]) -> bool:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            time.sleep(0.05)
+        if calls == 2:
+            second.set()
+            go_on.wait(10)
+            raise LocalFileError.of(OSError(errno.EIO, "it broke"), "cannot write")
+        return change_index(self, change)
+
+    monkeypatch.setattr(layout_files.DirectoryFiles, "change_index", second_fails)
+
+    async def name(text: str) -> None:
+        async with OCILayout(layout.path, text).open_target() as target:
+            await target.write_name(manifest)
+
+    async with layout.held():
+        tasks = [asyncio.create_task(name(f"app:{number}")) for number in range(4)]
+        await asyncio.to_thread(second.wait, 10)
+        waiting = [task for task in tasks if not task.done()]
+        waiting[-1].cancel()
+        await asyncio.sleep(0)
+        go_on.set()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    kinds = sorted(type(each).__name__ for each in results)
+    assert kinds == ["CancelledError", "LocalFileError", "NoneType", "NoneType"]
+    names = {each.rpartition("/")[2] for image in await layout.images() for each in image.names[:1]}
+    assert names == {"app:before"} | {f"app:{number}" for number, each in enumerate(results) if each is None}
+
+
+def write_until_killed(place: str) -> None:
+    """Write images into a layout for ever, in a process of its own."""
+
+    async def run() -> None:
+        graph = ImageGraph()
+        for number in itertools.count():
+            root = graph.image(b"shared" * 1000, b"%d" % number)
+            await put(graph, root, OCILayout(place, f"app:{number % 7}"))
+
+    asyncio.run(run())
+
+
+async def test_a_killed_process_leaves_a_layout_that_is_whole(place: Path) -> None:
+    """Whatever index.json names is there, and what is not in its place yet is a temporary file."""
+    context = multiprocessing.get_context("spawn")
+    for number in range(3):
+        writer = context.Process(target=write_until_killed, args=(str(place),))
+        writer.start()
+        while not place.exists() or (place.is_dir() and not (place / "index.json").exists()):
+            await asyncio.sleep(0.01)
+            assert writer.is_alive()
+        await asyncio.sleep(0.1 + 0.07 * number)
+        writer.kill()
+        await asyncio.to_thread(writer.join)
+        writer.close()
+        images = await OCILayout(place).images()
+        assert images
+        for image in images:
+            await get(OCILayout(place, image.names[0]))
 
 
 async def test_files_are_not_touched_on_the_event_loop(
