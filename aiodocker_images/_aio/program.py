@@ -199,6 +199,14 @@ class Program:
             self._let_go()
         return self._gone
 
+    def abandon(self) -> None:
+        """Kill the program without the loop that it was started in, which is closed; its own thread waits for it."""
+        for pipe in tuple(self._open):
+            self._open.discard(pipe)
+            pipe.close()
+        if self.status is None:
+            self._kill()
+
     def _read(self, pipe: IO[bytes], errors: bool) -> None:
         try:
             data = os.read(pipe.fileno(), _READ_SIZE)

@@ -131,7 +131,7 @@ class Build(Operator):
         Raises `UnsupportedAPIVersionError`, `NotFoundError` (Podman has no such endpoint) and every other
         `DockerError`. POST /build/prune (API 1.41).
         """
-        version = await self._transport.negotiated()
+        version = await self._transport.versions.negotiated()
         # Renamed, with the same meaning.
         reserved = (
             "keep-storage" if version < first_version("prune_build_cache", "reserved_space") else "reserved-space"

@@ -167,7 +167,7 @@ class Events(Operator):
                 # Not all who watch a daemon should come back at the same time.
                 await self._transport.pause(delay * random.uniform(0.5, 1))  # noqa: S311 - no secret
                 delay = min(delay * 2, MAX_DELAY)
-                self._transport.renegotiate()  # another daemon may have come up there
+                self._transport.versions.forget()  # another daemon may have come up there
 
     async def _connection(self, call: Call, position: Position, end: int | None) -> AsyncGenerator[Event, None]:
         """Yield the new events of one connection; return only at the end, raise for a connection that ended."""

@@ -204,7 +204,7 @@ class Images(Operator):
         Raises every `DockerError`. GET /system/df?type=image (API 1.41; below 1.42 the Engine computes the
         usage of containers, volumes and the build cache in vain).
         """
-        version = await self._transport.negotiated()
+        version = await self._transport.versions.negotiated()
         query: Query = () if version < first_version("disk_usage", "type") else (("type", "image"),)
         if version >= first_version("disk_usage", "verbose"):
             query += flags(verbose=verbose)

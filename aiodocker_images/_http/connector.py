@@ -106,9 +106,14 @@ class Link:
             raise
 
     async def aclose(self) -> None:
-        """End the tunnel. Again is harmless."""
+        """End the tunnel. Idempotent."""
         if self._tunnel is not None:
             await self._tunnel.aclose()
+
+    def abandon(self) -> None:
+        """End the tunnel without the loop that it was opened in, which is closed."""
+        if self._tunnel is not None:
+            self._tunnel.abandon()
 
 
 class _Once:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import ssl
 import stat
 from collections.abc import Callable
@@ -124,7 +125,12 @@ def _why_unreachable(error: aiohttp.ClientConnectorError, endpoint: Endpoint) ->
     if isinstance(error, aiohttp.ClientSSLError):
         return _tls_refusal(error) or f"no TLS with what answers there: {_tls_reason(error)}"
     if endpoint.scheme != "unix":
-        return str(error)
+        # Its own text has "ssl:default" for every connection, and [None] where the other end hung up in the handshake.
+        number, text = error.os_error.errno, error.os_error.strerror or str(error.os_error)
+        known = number in errno.errorcode  # getaddrinfo has numbers of its own
+        reason = os.strerror(number) if number is not None and known else text or "the other end hung up"
+        handshake = " in the TLS handshake" if isinstance(error.os_error, ConnectionResetError) and endpoint.tls else ""
+        return f"{error.host}:{error.port}: {reason}{handshake}" if error.host else reason
     match error.errno:
         case errno.ENOENT:
             return "there is no such socket; is the daemon running?"

@@ -8,6 +8,7 @@ is one for each frame of a pull, and copies an archive three times. That needs a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Awaitable
 from typing import Final, cast
@@ -18,7 +19,7 @@ from aiohttp.client_proto import ResponseHandler
 from .framing import Framing, FramingError, framing_of
 from .guard import Guard, GuardedResponse
 
-__all__ = ["StreamedResponse", "keep_blocks", "read_some"]
+__all__ = ["StreamedResponse", "keep_blocks", "read_error_body", "read_some"]
 
 FIRST_BUFFER: Final = 16 << 10
 """Bytes of memory that each answer begins with: a thousand pulls at once may wait for their daemon."""
@@ -38,6 +39,12 @@ HOLD_SECONDS: Final = 0.002
 
 _END_OF_HEAD: Final = re.compile(rb"\r?\n\r?\n")
 _INTERIM: Final = re.compile(rb"HTTP/[0-9.]+ 1")
+
+MAX_ERROR_BODY: Final = 64 << 10
+"""Bytes that are read of the body of an error answer; a message is far shorter."""
+
+MAX_ERROR_SECONDS: Final = 10.0
+"""Seconds that the body of an error answer may take: the error is known, and its words come with it."""
 
 
 class _Reader(asyncio.BaseProtocol):
@@ -278,3 +285,13 @@ def read_some(response: aiohttp.ClientResponse, idle_timeout: float | None) -> A
     if isinstance(response, StreamedResponse) and response.reader is not None:
         return response.reader.read(idle_timeout)
     return response.content.readany()
+
+
+async def read_error_body(response: aiohttp.ClientResponse, idle_timeout: float | None) -> bytes:
+    """Return the body of an error answer; if it is cut off or never ends, what has arrived of it."""
+    body = bytearray()
+    with contextlib.suppress(aiohttp.ClientError, OSError):
+        async with asyncio.timeout(MAX_ERROR_SECONDS):
+            while len(body) < MAX_ERROR_BODY and (data := await read_some(response, idle_timeout)):
+                body += data
+    return bytes(body[:MAX_ERROR_BODY])

@@ -92,6 +92,13 @@ class _SSH:
             self._stdin = -1
         return self.program.end()
 
+    def abandon(self) -> None:
+        """Kill it without the loop that it was started in, which is closed."""
+        if self._stdin >= 0:
+            os.close(self._stdin)
+            self._stdin = -1
+        self.program.abandon()
+
     def _hear(self, data: bytes, errors: bool) -> None:
         if errors:
             self.said += data
@@ -156,13 +163,22 @@ class SSHTunnel:
         await self.open(within)
 
     async def aclose(self) -> None:
-        """End ssh and remove its socket. Again is harmless."""
+        """End ssh and remove its socket. Idempotent."""
         self._closed = True
         await self._end()  # which ends an open() under way as well
         async with self._lock:
             if self._directory is not None:
                 await in_thread(self._directory.cleanup)
                 self._directory = None
+
+    def abandon(self) -> None:
+        """Do the same without the loop that it was opened in, which is closed."""
+        self._closed = True
+        if self._ssh is not None:
+            self._ssh.abandon()
+        if self._directory is not None:
+            self._directory.cleanup()
+            self._directory = None
 
     def _is_open(self) -> bool:
         return self._ssh is not None and self._ssh.open

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import copy
+import warnings
 from collections.abc import AsyncGenerator
 from types import TracebackType
 from typing import Final, Self, TypeVar
@@ -19,15 +19,14 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from aiodocker_images._aio.threads import in_thread, outlast, retrieve
+from aiodocker_images._aio.threads import in_thread, outlast
 from aiodocker_images._archive.streams import ArchiveUpload
 from aiodocker_images._encoding import Query
 from aiodocker_images._version import __version__
-from aiodocker_images.api_version import APIVersion, negotiated, require
+from aiodocker_images.api_version import APIVersion, require
 from aiodocker_images.endpoint import Endpoint
 from aiodocker_images.errors import (
     APIError,
-    ConfigError,
     DaemonUnreachableError,
     DockerError,
     FrameDecodeError,
@@ -43,9 +42,12 @@ from .call import ARCHIVE_BUFFER, Call
 from .connector import Link
 from .documents import check_objects, may_have_too_many_objects, read_document
 from .guard import GuardedResponse
-from .refusals import api_error_class, no_success, read_error, version_refused, whole_text
+from .negotiation import Negotiation
+from .ownership import Owner, close_forgotten, drop_connections
+from .ping import read_ping
+from .refusals import api_error_class, no_success, read_error, version_refused
 from .request_body import Body
-from .response_body import StreamedResponse, keep_blocks, read_some
+from .response_body import StreamedResponse, keep_blocks, read_error_body, read_some
 
 T = TypeVar("T")
 
@@ -53,12 +55,6 @@ _READ_ARCHIVES: Final = ("load", "import")  # the Engine reads a tar, and asks n
 
 MAX_ANSWER: Final = 256 << 20
 """Bytes of an answer that is read whole; a list of 100,000 images is about 60 MiB."""
-
-MAX_ERROR_BODY: Final = 64 << 10
-"""Bytes that are read of the body of an error answer; a message is far shorter."""
-
-MAX_ERROR_SECONDS: Final = 10.0
-"""Seconds that the body of an error answer may take: the error is known, and its words come with it."""
 
 USUAL_BLOCK: Final = 1 << 20
 """Bytes of the largest object that most answers pass through: asyncio reads into 256 KiB, however little comes."""
@@ -91,6 +87,7 @@ class Live:
 
     async def __aenter__(self) -> Self:
         """Wait for a slot, send the request, and wait for the head of the answer."""
+        self._transport.must_be_usable()  # before anything is waited for that belongs to another loop
         if self._slots is not None:
             await self._slots.acquire()
         try:
@@ -118,7 +115,7 @@ class Live:
         try:
             await self._send()
         except UnsupportedAPIVersionError:
-            if self._response is None or self._body is not None or self._transport.version is not None:
+            if self._response is None or self._body is not None or self._transport.versions.current is not None:
                 raise
             self._response.close()
             self._response = None
@@ -126,38 +123,55 @@ class Live:
 
     async def _send(self) -> None:
         transport, call = self._transport, self._call
-        version = transport.version or await transport.negotiated()
+        version = transport.versions.current or await transport.versions.negotiated()
         for parameter in call.parameters:
             require(call.verb, parameter, version)
         session = await transport.session(shared=self._shared)
         url = transport.url(f"/v{version}{call.path}", call.query)
         transport.live.add(self)
+        failure: Exception | None = None
+        try:
+            response = await self._request(session, url)
+        except Exception as error:  # noqa: BLE001 - translated, or raised as it is
+            failure = self._failure(error, answered=False)
+        else:
+            transport.versions.heard(response.headers.get("Api-Version"))
+            # Nothing is asked that 1xx or 3xx would answer: no upgrade, no condition, and no redirect is followed.
+            if not 200 <= response.status < 300:
+                failure = transport.refusal(call, response, await read_error_body(response, transport.idle_timeout))
+            elif call.statuses and response.status not in call.statuses:
+                body = await read_error_body(response, transport.idle_timeout)
+                failure = no_success(response.status, call.statuses, body)
+            elif isinstance(response, StreamedResponse):
+                response.expect(ARCHIVE_BUFFER if call.archive else call.buffer, archive=call.archive)
+        if failure is not None:
+            raise failure
+
+    async def _request(
+        self, session: aiohttp.ClientSession, url: URL, *, again: bool = False
+    ) -> aiohttp.ClientResponse:
+        """Send the request, and return the response when its head has come."""
+        transport, call = self._transport, self._call
         body: aiohttp.Payload | None = self._body
         if call.document is not None:
             body = aiohttp.BytesPayload(call.document, content_type="application/json")
-        failure: Exception | None = None
+        shared = self._shared and not again
         try:
-            self._response = response = await session.request(
+            self._response = await session.request(
                 call.method,
                 url,
                 data=body,
                 headers=call.headers,
                 allow_redirects=False,
-                middlewares=transport.middlewares(shared=self._shared),
+                middlewares=transport.middlewares(shared=shared),
             )
-        except Exception as error:  # noqa: BLE001 - translated, or raised as it is
-            failure = self._failure(error, answered=False)
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+            if not shared or transport.closed or isinstance(error, aiohttp.ClientConnectorError):
+                raise
         else:
-            transport.heard(response.headers.get("Api-Version"))
-            # Nothing is asked that 1xx or 3xx would answer: no upgrade, no condition, and no redirect is followed.
-            if not 200 <= response.status < 300:
-                failure = transport.refusal(call, response, await self._error_body(response))
-            elif call.statuses and response.status not in call.statuses:
-                failure = no_success(response.status, call.statuses, await self._error_body(response))
-            elif isinstance(response, StreamedResponse):
-                response.expect(ARCHIVE_BUFFER if call.archive else call.buffer, archive=call.archive)
-        if failure is not None:
-            raise failure
+            return self._response
+        # A kept connection was dead, and so was the one that aiohttp tried next. A new one is not.
+        return await self._request(await transport.session(shared=False), url, again=True)
 
     async def _end(self) -> None:
         try:
@@ -220,15 +234,6 @@ class Live:
             return self._body.failure
         return self._transport.failure(error, answered=answered)
 
-    async def _error_body(self, response: aiohttp.ClientResponse) -> bytes:
-        body = bytearray()
-        # A cut in the middle of an error message leaves what there is of it, and so does an end that never comes.
-        with contextlib.suppress(aiohttp.ClientError, OSError):
-            async with asyncio.timeout(MAX_ERROR_SECONDS):
-                while len(body) < MAX_ERROR_BODY and (data := await read_some(response, self._transport.idle_timeout)):
-                    body += data
-        return bytes(body[:MAX_ERROR_BODY])
-
 
 class Transport:
     """Requests to one Engine: sessions opened at the first of them, one negotiated version, live answers.
@@ -246,18 +251,15 @@ class Transport:
         connect_timeout: float | None,
     ) -> None:
         self._link = Link(endpoint, connect_timeout=connect_timeout)
-        self._pinned = api_version
-        self.version = api_version  # what is spoken; None until it is negotiated
-        self._announced: str | None = None  # by the Engine that it was negotiated with
-        self._other: str | None = None  # that another answer announced
-        self._negotiation: asyncio.Task[APIVersion] | None = None
+        self.versions = Negotiation(api_version, self.ping, interrupted=self._interruption)
         self._slots = asyncio.Semaphore(max_connections) if max_connections is not None else None
         self.idle_timeout = idle_timeout
         self._timeout = aiohttp.ClientTimeout(
             total=None, connect=connect_timeout, sock_connect=connect_timeout, sock_read=idle_timeout
         )
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._owner = Owner()
+        self._closed = False
         self.live: set[Live] = set()  # the answers that are under way
         self._closing = asyncio.Event()
 
@@ -269,10 +271,34 @@ class Transport:
     @property
     def closed(self) -> bool:
         """Whether the service was closed."""
-        return self._closing.is_set()
+        return self._closed
 
     async def aclose(self) -> None:
-        """End what is under way and close every connection. Again is harmless."""
+        """End what is under way and close every connection. Idempotent, and possible from any loop and process."""
+        self._closed = True
+        place = self._owner.place()
+        if place in ("another thread", "a stopped loop"):
+            await self._owner.run(self._aclose_here)
+        elif place in ("a closed loop", "another process"):
+            sessions, self._sessions = list(self._sessions.values()), {}
+            drop_connections(sessions)
+            if place == "a closed loop":
+                self._link.abandon()
+        else:
+            await self._aclose_here()
+
+    def __del__(self) -> None:
+        """Warn of a service that nobody closed, and close what it has open."""
+        if sessions := list(self._sessions.values()):
+            warnings.warn(
+                f"ImageService({str(self.endpoint)!r}) was never closed: use it with `async with`, or await aclose()",
+                ResourceWarning,
+                source=self,
+                stacklevel=2,
+            )
+            close_forgotten(sessions, self._owner)
+
+    async def _aclose_here(self) -> None:
         self._closing.set()
         for live in tuple(self.live):
             live.interrupt()
@@ -283,9 +309,7 @@ class Transport:
         sessions, self._sessions = list(self._sessions.values()), {}
         for session in sessions:
             await session.close()
-        if self._negotiation is not None:
-            self._negotiation.cancel()
-            await asyncio.wait([self._negotiation])
+        await self.versions.aclose()
         await self._link.aclose()
 
     async def fetch(self, call: Call, decoder: msgspec.json.Decoder[T]) -> T:
@@ -314,46 +338,44 @@ class Transport:
 
     async def ping(self) -> Ping:
         """Ask the daemon, outside of any version, what it is."""
-        for method in ("HEAD", "GET"):  # what stands between may refuse HEAD
+        words = ""
+        for method in ("HEAD", "GET"):  # a proxy may refuse HEAD
             try:
                 session = await self.session(shared=True)
                 async with session.request(method, self.url("/_ping"), allow_redirects=False) as response:
                     headers = response.headers
+                    # A daemon in trouble answers with status 500, and with these headers all the same.
+                    if (answer := read_ping(headers)) is not None:
+                        self.versions.heard(answer.api_version)
+                        return answer
+                    if method == "GET" and response.status >= 400:
+                        # Docker Desktop says here that it is paused, and a proxy why it lets nobody through.
+                        body = await read_error_body(response, self.idle_timeout)
+                        words = read_error(response.status, response.reason, body)[1]
             except DockerError:
                 raise
             except Exception as error:  # noqa: BLE001 - translated, or raised as it is
-                raise self.failure(error, answered=False)  # noqa: B904 - it has its cause
-            # A daemon in trouble answers with status 500, and with these headers all the same.
-            if version := headers.get("Api-Version"):
-                self.heard(version)
-                return Ping(
-                    api_version=whole_text(version),
-                    os_type=whole_text(headers.get("Ostype", "")),
-                    experimental=headers.get("Docker-Experimental", "").lower() == "true",
-                    builder_version=whole_text(headers.get("Builder-Version", "")),
-                    swarm=whole_text(headers.get("Swarm", "")),
-                    server=whole_text(headers.get("Server", "")),
-                )
+                raise self._unanswered(error)  # noqa: B904 - it has its cause
+        reason = f": {words}" if words else " and no Api-Version header"
         raise DaemonUnreachableError(
-            f"what answers there is no Docker Engine: status {response.status} and no Api-Version header"
+            f"no Docker Engine answered the ping, but status {response.status}{reason}"
             + failures.tls_hint(self.endpoint)
         )
 
-    def heard(self, announced: str | None) -> None:
-        """Note the newest version of the Engine that answers: every answer of one has it.
-
-        If it is not the version that was announced when we negotiated, then the Engine was replaced meanwhile, and
-        the next request negotiates again.
-        """
-        if announced and self._announced is not None and announced not in {self._announced, self._other}:
-            self._other = announced  # asked about once: something may stand between that answers pings itself
-            self.version = self._pinned
+    def _unanswered(self, error: Exception) -> DockerError:
+        """Make the exception for a ping that broke: a peer that hangs up on it cannot be used as an Engine."""
+        failure = self.failure(error, answered=False)
+        if type(failure) is StreamInterruptedError and not self._closed:
+            unreachable = DaemonUnreachableError(f"{failure.message}{failures.tls_hint(self.endpoint)}")
+            unreachable.__cause__ = failure.__cause__
+            return unreachable
+        return failure
 
     def refusal(self, call: Call, response: aiohttp.ClientResponse, body: bytes) -> DockerError:
         """Make the exception for an answer with an error status."""
         status, message = read_error(response.status, response.reason, body)
         if error := version_refused(message):
-            self.version = self._pinned  # another daemon than the one that was asked: ask again next time
+            self.versions.forget()  # another daemon than the one that was asked: ask again next time
             return error
         return self.api_error(call, message, status)
 
@@ -367,9 +389,8 @@ class Transport:
 
     def failure(self, error: Exception, *, answered: bool) -> DockerError:
         """Make the exception for what aiohttp or the operating system raised; a bug of ours stays as it is."""
-        if self.closed:
-            ours: DockerError | None = StreamInterruptedError("the service was closed in the middle of it")
-        else:
+        ours: DockerError | None = self._interruption()
+        if ours is None:
             ours = failures.translate(
                 error,
                 self.endpoint,
@@ -385,28 +406,8 @@ class Transport:
         cause = error.__cause__ if isinstance(error, aiohttp.ClientResponseError) else error
         ours.__cause__ = None if cause is None else without_frames(cause)
         if isinstance(ours, DaemonUnreachableError):
-            self.version = self._pinned  # what comes up there next may be another daemon
+            self.versions.forget()  # what comes up there next may be another daemon
         return ours
-
-    async def negotiated(self) -> APIVersion:
-        """Return the version to speak; concurrent first calls share one ping, and its failure."""
-        if self.version is not None:
-            return self.version
-        if self._negotiation is None or self._negotiation.done():
-            self._must_be_usable()  # here and now
-            self._negotiation = asyncio.create_task(self._negotiate(), name="negotiate the Engine API version")
-            # All callers may have been cancelled when it fails: then nobody else looks at the exception.
-            self._negotiation.add_done_callback(retrieve)
-        await asyncio.wait([negotiation := self._negotiation])  # no shield: Python 3.14's logs what fails later
-        try:
-            return negotiation.result()
-        except DockerError as error:
-            # Each caller gets its own, to be located and raised without the others' tracebacks.
-            raise copy.copy(error) from error.__cause__
-
-    def renegotiate(self) -> None:
-        """Ask the daemon anew before the next request: after a break, another one may have come up there."""
-        self.version = self._pinned
 
     async def pause(self, seconds: float) -> None:
         """Wait; raise `StreamInterruptedError` if the service is closed in the meantime."""
@@ -415,38 +416,23 @@ class Transport:
                 await self._closing.wait()
         self._must_be_open()
 
+    def _interruption(self) -> StreamInterruptedError | None:
+        """Return what a call under way meets when the service is closed; None as long as it is not."""
+        return StreamInterruptedError("the service was closed in the middle of it") if self._closed else None
+
     def _must_be_open(self) -> None:
-        """Raise what a call under way meets when the service is closed."""
-        if self.closed:
-            raise StreamInterruptedError("the service was closed in the middle of it")
+        if (interruption := self._interruption()) is not None:
+            raise interruption
 
-    async def _negotiate(self) -> APIVersion:
-        try:
-            answer = (await self.ping()).api_version
-        except asyncio.CancelledError:
-            if self.closed:  # nobody cancelled the callers: what they see is an interruption
-                raise StreamInterruptedError("the service was closed in the middle of it") from None
-            raise
-        try:
-            daemon = APIVersion.parse(answer)
-        except ConfigError as error:
-            message = f"what answers there has no usable Api-Version: {answer[:40]!r}"
-            raise DaemonUnreachableError(message) from error
-        self._announced, self.version = answer, negotiated(daemon)
-        return self.version
-
-    def _must_be_usable(self) -> None:
-        loop = asyncio.get_running_loop()
-        if self.closed:
+    def must_be_usable(self) -> None:
+        """Raise `ServiceClosedError` if the service was closed, or belongs to another loop or process."""
+        if self._closed:
             raise ServiceClosedError("this service is closed")
-        if self._loop is None:
-            self._loop = loop
-        elif self._loop is not loop:
-            raise ServiceClosedError("this service was opened in another event loop; make one for each loop")
+        self._owner.claim()
 
     async def session(self, *, shared: bool) -> aiohttp.ClientSession:
         """Return the session that keeps its connections for the next request (`shared`), or the one that does not."""
-        self._must_be_usable()
+        self.must_be_usable()
         if (session := self._sessions.get(shared)) is not None and not self._link.may_break:
             return session
         try:

@@ -213,7 +213,7 @@ MESSAGES: list[tuple[Exception, Endpoint, bool, str]] = [
         "what answers there does not speak HTTP: Expected HTTP/",
     ),
     (aiohttp.InvalidURL("http://x y"), SOCKET, False, "not an address: http://x y"),
-    (aiohttp.ClientConnectorError(_KEY, _REFUSED), TCP, False, "cannot connect: Cannot connect to host docker:2375"),
+    (aiohttp.ClientConnectorError(_KEY, _REFUSED), TCP, False, "cannot connect: docker:2375: Connection refused"),
 ]
 
 
