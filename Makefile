@@ -16,7 +16,7 @@ CHOSEN = $(if $(filter all,$(ENGINES)),$(shell $(BIN)/python -m engines list | c
 SUMMARY := .cache/summary
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test unit newest torture recordings bench check format clean
+.PHONY: demo test unit newest oldest torture recordings bench check format clean
 
 demo: .venv/.demo  ## import, tag, push, remove, pull, save, load on a real Engine: yours if DOCKER_HOST is set
 	@$(BIN)/python -m engines run auto -- $(BIN)/python examples/quickstart.py
@@ -42,6 +42,9 @@ unit: .venv/.dev  ## the tests that need no Engine
 	@$(PYTEST) -m "not engine and not once" $(ARGS)
 
 newest: .cache/python$(NEWEST)/.dev  ## the same on the newest Python, unpacked as the Engines are; NEWEST=3.14
+	@$(<D)/bin/python -m pytest -m "not engine and not once" $(ARGS)
+
+oldest: .cache/oldest/.dev  ## the same with the oldest versions of all dependencies that are allowed, on Python 3.11
 	@$(<D)/bin/python -m pytest -m "not engine and not once" $(ARGS)
 
 torture: .venv/.dev  ## faults and loads for SECONDS (600), from a SEED that is printed; ENGINES as in test
@@ -85,6 +88,16 @@ clean:  ## forget the virtual environment and the unpacked Engines
 	@python=$$($(BIN)/python -m engines python $*) && $$python -m venv --without-pip $(@D)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --target $(@D)/pip pip
 	@PYTHONPATH=$(@D)/pip $(subst $(BIN),$(@D)/bin,$(INSTALL)) --editable '.[dev]'
+	@touch $@
+
+# What these depend on in turn is as new as they let it be.
+.cache/oldest/.dev: pyproject.toml tests/support/minima.py | .venv/.dev
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
+	  echo "make oldest needs Python 3.11, the oldest one that is allowed, and .venv has another." >&2; \
+	  echo "Type: make clean oldest PYTHON=python3.11" >&2; exit 1; }
+	@$(BIN)/python -m venv --clear $(@D)
+	@$(BIN)/python -m tests.support.minima >$(@D)/constraints.txt
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(@D)/constraints.txt --editable '.[dev]'
 	@touch $@
 
 # Debian's python3 comes without what venv needs to put pip into the new environment.

@@ -1,7 +1,4 @@
-"""The oldest versions that pyproject.toml allows, as constraints of pip: `python -m tests.support.minima`.
-
-What is not named there, such as what a dependency depends on, keeps its version in constraints.txt.
-"""
+"""The oldest versions that pyproject.toml allows, as constraints of pip: `python -m tests.support.minima`."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).parents[2]
+PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 
 
 def minima(requirements: Iterable[str], own_name: str) -> Iterator[str]:
@@ -30,16 +27,13 @@ def minima(requirements: Iterable[str], own_name: str) -> Iterator[str]:
         yield f"{canonicalize_name(requirement.name)}=={versions[0]}"
 
 
-def constraints(root: Path = ROOT) -> list[str]:
-    """Return the lines of a file of constraints."""
-    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+def constraints(pyproject: str) -> list[str]:
+    """Return the lines of a file of constraints: what the package, its extras and its tests need."""
+    project = tomllib.loads(pyproject)["project"]
     extras: dict[str, list[str]] = project["optional-dependencies"]
     declared = [*project["dependencies"], *(each for extra in extras.values() for each in extra)]
-    oldest = set(minima(declared, canonicalize_name(project["name"])))
-    names = {line.partition("==")[0] for line in oldest}
-    pinned = (root / "constraints.txt").read_text().split()
-    return sorted(oldest) + [line for line in pinned if canonicalize_name(line.partition("==")[0]) not in names]
+    return sorted(set(minima(declared, canonicalize_name(project["name"]))))
 
 
 if __name__ == "__main__":
-    sys.stdout.writelines(f"{line}\n" for line in constraints())
+    sys.stdout.writelines(f"{line}\n" for line in constraints(PYPROJECT.read_text()))
