@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import base64
+import inspect
 import logging
 from collections.abc import Mapping
-from typing import Any, Final, Protocol, TypeVar, runtime_checkable
+from typing import Any, Final, Protocol, TypeVar, cast, runtime_checkable
 
 import msgspec
 
 from ._encoding import encode_json
 from .errors import CredentialHelperError
 
-__all__ = ["Keychain", "ListingKeychain", "MultiKeychain", "RegistryAuth", "StaticKeychain"]
+__all__ = ["Keychain", "ListingKeychain", "MultiKeychain", "RegistryAuth", "RepositoryKeychain", "StaticKeychain"]
 
 T = TypeVar("T")
 
@@ -24,6 +25,7 @@ DOCKER_HUB: Final = "docker.io"
 DOCKER_HUB_SERVER: Final = "https://index.docker.io/v1/"
 
 _DOCKER_HUB_HOSTS: Final = frozenset({DOCKER_HUB, "index.docker.io", "registry-1.docker.io"})
+_API_PATHS: Final = frozenset({"v1", "v2"})  # of addresses that were stored without a scheme
 _TOKEN_USER: Final = "<token>"  # noqa: S105 - a user name: the docker CLI's mark of an identity token
 _SECRETS: Final = ("password", "identity_token", "registry_token")
 
@@ -64,6 +66,15 @@ class Keychain(Protocol):
 
 
 @runtime_checkable
+class RepositoryKeychain(Keychain, Protocol):
+    """A keychain whose credentials may differ from one repository to another in the same registry."""
+
+    async def resolve(self, registry: str, repository: str = "") -> RegistryAuth | None:
+        """Return the credentials for a repository ("library/alpine") of `registry`; "" for the registry as a whole."""
+        ...
+
+
+@runtime_checkable
 class ListingKeychain(Keychain, Protocol):
     """A keychain that can say all it knows: a build with the classic builder sends that, as the docker CLI does."""
 
@@ -77,18 +88,19 @@ class StaticKeychain:
 
     def __init__(self, credentials: Mapping[str, RegistryAuth]) -> None:
         self._names = sorted(credentials)
-        self._credentials = _by_registry(credentials)
+        self._credentials = dict(credentials)
 
     def __repr__(self) -> str:
         return f"StaticKeychain({self._names})"
 
-    async def resolve(self, registry: str) -> RegistryAuth | None:
-        """Return the credentials given for `registry`."""
-        return self._credentials.get(registry_name(registry))
+    async def resolve(self, registry: str, repository: str = "") -> RegistryAuth | None:
+        """Return the credentials given for `registry`, or for the part of it that `repository` is in."""
+        closest = by_closeness(registry_name(registry), self._credentials, repository)
+        return closest[0][1] if closest else None
 
     async def resolve_all(self) -> Mapping[str, RegistryAuth]:
         """Return the credentials given."""
-        return dict(self._credentials)
+        return _by_registry(self._credentials)
 
 
 class MultiKeychain:
@@ -103,12 +115,12 @@ class MultiKeychain:
     def __repr__(self) -> str:
         return f"MultiKeychain({', '.join(type(keychain).__name__ for keychain in self._keychains)})"
 
-    async def resolve(self, registry: str) -> RegistryAuth | None:
+    async def resolve(self, registry: str, repository: str = "") -> RegistryAuth | None:
         """Return the credentials of the first keychain that has any. Raises what a keychain raises."""
         failure: CredentialHelperError | None = None
         for keychain in self._keychains:
             try:
-                auth = await keychain.resolve(registry)
+                auth = await find_credentials(keychain, registry, repository)
             except CredentialHelperError as error:
                 failure = failure or error
                 continue
@@ -145,16 +157,46 @@ def server_of(registry: str) -> str:
     return DOCKER_HUB_SERVER if registry == DOCKER_HUB else registry
 
 
-def by_closeness(registry: str, entries: Mapping[str, T]) -> list[tuple[str, T]]:
-    """Return the entries that name a registry: those that name it exactly before those that name it otherwise."""
+def by_closeness(registry: str, entries: Mapping[str, T], repository: str = "") -> list[tuple[str, T]]:
+    """Return the entries for an image, or for a registry as a whole without a `repository`; the closest come first.
+
+    An entry for a part of the registry ("registry.example/team", as Podman has them) is for the repositories in it
+    alone, and is closer the longer it is. Behind it come those that name the registry exactly, then those that name
+    it otherwise (as a URL).
+    """
+    parts: list[tuple[str, T]] = []
+    whole: list[tuple[str, T]] = []
+    for name, entry in entries.items():
+        if registry_name(name) != registry:
+            continue
+        part = _part_of(name)
+        if not part:
+            whole.append((name, entry))
+        elif f"{repository}/".startswith(f"{part}/"):
+            parts.append((name, entry))
     exact = [(name, entries[name]) for name in dict.fromkeys((server_of(registry), registry)) if name in entries]
     names = {name for name, _ in exact}
-    return exact + [each for each in entries.items() if each[0] not in names and registry_name(each[0]) == registry]
+    parts.sort(key=lambda each: len(_part_of(each[0])), reverse=True)
+    return parts + exact + [each for each in whole if each[0] not in names]
+
+
+def _part_of(name: str) -> str:
+    """Return the part of a registry that a name means, "" for all of it: a URL means all, and so does its end."""
+    part = "" if "://" in name else name.partition("/")[2].strip("/")
+    return "" if part in _API_PATHS else part
+
+
+async def find_credentials(keychain: Keychain, registry: str, repository: str) -> RegistryAuth | None:
+    """Ask a keychain for the credentials for a repository; one that knows only registries is asked for that."""
+    if "repository" in inspect.signature(keychain.resolve).parameters:
+        return await cast("RepositoryKeychain", keychain).resolve(registry, repository=repository)
+    return await keychain.resolve(registry)
 
 
 def _by_registry(credentials: Mapping[str, RegistryAuth]) -> dict[str, RegistryAuth]:
     registries = dict.fromkeys(map(registry_name, credentials))
-    return {registry: by_closeness(registry, credentials)[0][1] for registry in registries}
+    closest = {registry: by_closeness(registry, credentials) for registry in registries}
+    return {registry: found[0][1] for registry, found in closest.items() if found}
 
 
 def registry_auth(username: str, secret: str) -> RegistryAuth | None:
@@ -189,9 +231,9 @@ def registry_auth_header(auth: RegistryAuth | None, registry: str) -> str:
 
 def registry_config_header(credentials: Mapping[str, RegistryAuth]) -> str:
     """Encode credentials for X-Registry-Config: as X-Registry-Auth, but several, each under its registry's name."""
-    return _header(
-        {server_of(registry): auth_document(auth, registry) for registry, auth in _by_registry(credentials).items()}
-    )
+    # The Engine knows no parts of registries: what the caller gives for one is for all of it.
+    named = {registry_name(name): auth for name, auth in credentials.items()} | _by_registry(credentials)
+    return _header({server_of(registry): auth_document(auth, registry) for registry, auth in named.items()})
 
 
 def _header(document: Mapping[str, object]) -> str:

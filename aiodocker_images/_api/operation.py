@@ -17,6 +17,7 @@ from aiodocker_images.credentials import (
     Keychain,
     ListingKeychain,
     RegistryAuth,
+    find_credentials,
     registry_auth_header,
     registry_config_header,
 )
@@ -47,9 +48,10 @@ REGISTRY_CONFIG: Final = "X-Registry-Config"
 class Operation(Generic[R_co]):
     """What is to be done, checked but not begun.
 
-    `registry` is whose credentials go along, None if none do. Push needs the header even without any
-    (`header_if_anonymous`); on a pull an empty one would hide what the daemon itself is configured with. Which
-    registries a build needs only the builder knows: so it gets the `whole_keychain`.
+    `registry` is whose credentials go along, None if none do, and `repository` the one that they are for in it.
+    Push needs the header even without any (`header_if_anonymous`); on a pull an empty one would hide what the daemon
+    itself is configured with. Which registries a build needs only the builder knows: so it gets the
+    `whole_keychain`.
     `complete` finds out, off the loop, what the call could not check without I/O. `output` reads the frames of a
     build. They are no generators around that of the frames: when a loop ends, asyncio closes all of them at
     once, each from under the one around it.
@@ -59,6 +61,7 @@ class Operation(Generic[R_co]):
     outcome: Outcome[R_co]
     source: ArchiveSource | None = None
     registry: str | None = None
+    repository: str = ""
     auth: RegistryAuth | None = None
     header_if_anonymous: bool = False
     whole_keychain: bool = False
@@ -93,7 +96,12 @@ class Operator:
             call = operation.call
             if operation.registry is not None:
                 call = await self._authorized(
-                    call, operation.registry, operation.auth, stack, even_anonymous=operation.header_if_anonymous
+                    call,
+                    operation.registry,
+                    operation.auth,
+                    stack,
+                    repository=operation.repository,
+                    even_anonymous=operation.header_if_anonymous,
                 )
             if operation.whole_keychain:
                 call = await self._with_whole_keychain(call, stack)
@@ -126,15 +134,16 @@ class Operator:
         auth: RegistryAuth | None,
         stack: contextlib.ExitStack | contextlib.AsyncExitStack,
         *,
+        repository: str = "",
         even_anonymous: bool = False,
     ) -> Call:
-        """Add the credentials for `registry`: those given, or else the keychain's.
+        """Add the credentials for a `repository` of `registry`: those given, or else the keychain's.
 
         Its failure is said again in an error that ends what is done in `stack`.
         """
         if auth is None:
             try:
-                auth = await self._keychain.resolve(registry)
+                auth = await find_credentials(self._keychain, registry, repository)
             except CredentialHelperError as error:
                 stack.enter_context(_going_without(call, error))
         if auth is None and not even_anonymous:

@@ -98,7 +98,9 @@ class Registry(Operator):
         )
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._transport.located(call))
-            return await self._transport.fetch(await self._authorized(call, image.domain, auth, stack), _DISTRIBUTION)
+            return await self._transport.fetch(
+                await self._authorized(call, image.domain, auth, stack, repository=image.path), _DISTRIBUTION
+            )
 
     async def login(self, auth: RegistryAuth) -> LoginResult:
         """Let the Engine check credentials with the registry that `auth.server_address` names, or Docker Hub.

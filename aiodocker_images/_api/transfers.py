@@ -226,7 +226,7 @@ def _pull(
     if chosen := chosen_platform(platform):
         query += (("platform", chosen),)
     call = Call(verb="pull", subject=image.familiar, method="POST", path="/images/create", query=query)
-    return Operation(call=call, outcome=PullOutcome(image), registry=image.domain, auth=auth)
+    return Operation(call=call, outcome=PullOutcome(image), registry=image.domain, repository=image.path, auth=auth)
 
 
 def _push(
@@ -254,6 +254,7 @@ def _push(
         call=call,
         outcome=PushOutcome(image),
         registry=image.domain,
+        repository=image.path,
         auth=auth,
         header_if_anonymous=True,
     )

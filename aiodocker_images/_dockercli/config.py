@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
+import hashlib
+import json
 import logging
 import os
 import re
 import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, TypeVar
 
 import msgspec
 
-from aiodocker_images._struct import UNDECODABLE
 from aiodocker_images.errors import ConfigError, shown
 
-__all__ = ["MAX_CONFIG", "JSONConfig", "config_directory", "home_directory", "http_headers", "read_config"]
+__all__ = [
+    "MAX_CONFIG",
+    "Environment",
+    "JSONConfig",
+    "build_proxies",
+    "config_directory",
+    "first_value",
+    "home_directory",
+    "http_headers",
+    "read_config",
+    "usable_config",
+    "warn_once",
+]
 
 T = TypeVar("T")
 
@@ -31,48 +45,127 @@ _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 # How a request is to be read, and what is ours to say.
 _FRAMING: Final = {"connection", "content-length", "content-type", "host", "te", "transfer-encoding", "upgrade"}
 _OURS: Final = {"accept-encoding", "user-agent", "x-registry-auth", "x-registry-config"}
+_PROXIES: Final = {
+    "httpProxy": "HTTP_PROXY",
+    "httpsProxy": "HTTPS_PROXY",
+    "noProxy": "NO_PROXY",
+    "ftpProxy": "FTP_PROXY",
+    "allProxy": "ALL_PROXY",
+}
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\U0010ffff]*")
+
+
+class Environment(Mapping[str, str]):
+    """The variables of an environment, which no traceback shows: `DOCKER_AUTH_CONFIG` is one of them."""
+
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        self._variables = variables
+
+    def __repr__(self) -> str:
+        return "Environment(...)"
+
+    def __getitem__(self, name: str) -> str:
+        return self._variables[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._variables)
+
+    def __len__(self) -> int:
+        return len(self._variables)
 
 
 class JSONConfig:
     """A JSON object from `where`, whose members are decoded when they are asked for.
 
-    So a broken member harms only whoever needs it.
+    So a broken member harms only whoever needs it. Names are found in any case, as Go's encoding/json finds them.
     """
 
-    def __init__(self, members: Mapping[str, msgspec.Raw], where: str) -> None:
+    def __init__(self, members: Mapping[str, msgspec.Raw], where: str, *, exact: bool = False) -> None:
         self._members = members
+        # Of several names that differ in case the last one counts, but for one that is written as it should be.
+        self._in_any_case = {} if exact else {name.lower(): raw for name, raw in members.items()}
         self.where = where
 
     @classmethod
     def parse(cls, data: bytes | str, where: str) -> JSONConfig:
-        """Read a JSON object; raise `ConfigError`, which quotes nothing of it."""
-        # An empty file is an empty configuration to the docker CLI.
-        return cls(_decoded(data, dict[str, msgspec.Raw], where) if data.strip() else {}, where)
+        """Read a JSON object; raise `ConfigError`, which quotes nothing of it.
+
+        Like Go's decoder it reads the first value and no further; unlike that, it takes a byte order mark and UTF-16.
+        """
+        text = first_value(data if isinstance(data, str) else _text(data))
+        # An empty file is an empty configuration to the docker CLI, and so is null.
+        return cls({} if text in ("", "null") else _decoded(text, dict[str, msgspec.Raw], where), where)
 
     def member(self, name: str, kind: type[T]) -> T | None:
         """Decode a member; None where there is none or null. Raises `ConfigError`, which names it."""
-        raw = self._members.get(name)
+        raw = self._members.get(name, self._in_any_case.get(name.lower()))
         return None if raw is None else _decoded(raw, kind | None, f"{shown(name)} in {self.where}")  # type: ignore[arg-type]  # a union is no type to mypy
+
+    def usable(self, name: str, kind: type[T]) -> T | None:
+        """Decode a member; None where there is none, or one of a wrong kind, of which a warning tells."""
+        try:
+            return self.member(name, kind)
+        except ConfigError as error:
+            warn_once(self.where, f"{error.message}; it is left out")
+            return None
+
+    def usable_texts(self, name: str) -> dict[str, str]:
+        """Decode a member that is an object of texts; others in it are left out, and a warning tells of them."""
+        members = self.usable(name, dict[str, msgspec.Raw]) or {}
+        texts = JSONConfig(members, f"{shown(name)} in {self.where}", exact=True)
+        return {each: text for each in members if (text := texts.usable(each, str)) is not None}
+
+
+def _text(data: bytes) -> str:
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16", "replace")
+    return data.decode("utf-8-sig", "replace")
+
+
+def first_value(text: str) -> str:
+    """Return the first JSON value of a text, where others follow it; the text as it is where there is none."""
+    text = text.removeprefix("\ufeff").strip(" \t\r\n")
+    try:
+        return text[: json.JSONDecoder().raw_decode(text)[1]]
+    except (ValueError, RecursionError):
+        return text
+
+
+_warned: dict[str, str] = {}
+_MAX_WARNED: Final = 1000
+
+
+def warn_once(where: str, message: str) -> None:
+    """Log a warning about a configuration, but for one that has been logged already: it is read for each operation."""
+    if _warned.get(message) != (state := _state(where)):
+        if len(_warned) >= _MAX_WARNED:
+            _warned.clear()
+        _warned[message] = state
+        _LOGGER.warning("%s", message)
+
+
+def _state(where: str) -> str:
+    """Return what changes when a file does."""
+    try:
+        status = Path(where).stat()
+    except (OSError, ValueError):
+        return hashlib.sha256(os.environ.get(where, "").encode("utf-8", "replace")).hexdigest()
+    return f"{status.st_ino} {status.st_size} {status.st_mtime_ns}"
 
 
 def _decoded(data: bytes | str | msgspec.Raw, kind: type[T], where: str) -> T:
     try:
         return msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, RecursionError) as error:
+        reason = str(error)
     except UnicodeError:
         reason = "it is not UTF-8"
-    except UNDECODABLE as error:
-        reason = str(error)
     # Outside of the handler: the exception of a decoder holds the text, and that may hold passwords.
     raise ConfigError(f"{where} makes no sense: {reason}")
 
 
-def read_config(path: Path, *, if_permitted: bool = False) -> JSONConfig | None:
-    """Read a file with a JSON object; None if there is no such file. Raises `ConfigError`, which names it.
-
-    `if_permitted`, a file that may not be read is none, and a warning says so: a service often has the HOME of
-    another user. The docker CLI goes on likewise.
-    """
+def read_config(path: Path) -> JSONConfig | None:
+    """Read a file with a JSON object; None if there is no such file. Raises `ConfigError`, which names it."""
     try:
         # O_NONBLOCK: a FIFO would block until somebody writes to it.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
@@ -88,16 +181,27 @@ def read_config(path: Path, *, if_permitted: bool = False) -> JSONConfig | None:
     except ValueError as error:
         raise ConfigError(f"{shown(str(path))} is no path: {error}") from error
     except OSError as error:
-        # A parent that is a file: to the docker CLI, too, there is nothing then.
-        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        if error.errno == errno.ENOENT:
             return None
-        if if_permitted and error.errno in (errno.EACCES, errno.EPERM):
-            _LOGGER.warning("%s cannot be read, and is left out: %s", path, error.strerror)
+        if error.errno == errno.ENOTDIR and not path.parent.exists():
             return None
         raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from error
     if len(data) > MAX_CONFIG:
         raise ConfigError(f"{path} is longer than {MAX_CONFIG >> 20} MiB")
     return JSONConfig.parse(data, str(path))
+
+
+def usable_config(path: Path) -> JSONConfig | None:
+    """Read a file of the docker CLI or of Podman, which others have written: None for one that cannot be used.
+
+    A warning tells of it, as from the docker CLI, and what it was for goes on without: a service often has the HOME
+    of another user, and an editor may have left a comma.
+    """
+    try:
+        return read_config(path)
+    except ConfigError as error:
+        warn_once(str(path), f"{error.message}; it is left out")
+        return None
 
 
 def config_directory(environ: Mapping[str, str]) -> Path | None:
@@ -109,18 +213,44 @@ def config_directory(environ: Mapping[str, str]) -> Path | None:
 
 
 def http_headers(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the `HttpHeaders` of config.json, which go along with every request. Raises `ConfigError`.
+    """Return the `HttpHeaders` of config.json, which go along with every request.
 
-    Those that say how a request is to be read, and those of our own, are left out.
+    Those that say how a request is to be read, and those of our own, are left out; so are those that are no headers,
+    and a warning tells of them.
     """
     directory = config_directory(environ)
-    config = read_config(directory / "config.json", if_permitted=True) if directory is not None else None
-    headers = (config and config.member("HttpHeaders", dict[str, str])) or {}
-    for name, value in headers.items():
+    config = usable_config(directory / "config.json") if directory is not None else None
+    if config is None:
+        return {}
+    headers: dict[str, str] = {}
+    for name, value in config.usable_texts("HttpHeaders").items():
         if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
             # Not the value: it may be a password.
-            raise ConfigError(f"'HttpHeaders' in {config and config.where} has what is no header: {shown(name)}")
-    return {name: value for name, value in headers.items() if name.lower() not in _FRAMING | _OURS}
+            warn_once(config.where, f"'HttpHeaders' in {config.where}: {shown(name)} is no header; it is left out")
+        elif name.lower() not in _FRAMING | _OURS:
+            headers[name] = value
+    return headers
+
+
+def build_proxies(environ: Mapping[str, str], endpoint: str) -> dict[str, str]:
+    """Return the `proxies` of config.json for an endpoint, or else its default ones, as arguments of a build.
+
+    As from the docker CLI and docker-py, each comes in capital and in small letters.
+    """
+    directory = config_directory(environ)
+    config = usable_config(directory / "config.json") if directory is not None else None
+    if config is None:
+        return {}
+    where = f"'proxies' in {config.where}"
+    hosts = config.usable("proxies", dict[str, msgspec.Raw]) or {}
+    for host in (endpoint, "default"):
+        if host in hosts:
+            proxies = JSONConfig(hosts, where, exact=True).usable(host, dict[str, msgspec.Raw]) or {}
+            members = JSONConfig(proxies, where)
+            texts = {variable: members.usable(name, str) for name, variable in _PROXIES.items()}
+            given = {variable: text for variable, text in texts.items() if text}
+            return given | {variable.lower(): text for variable, text in given.items()}
+    return {}
 
 
 def home_directory(environ: Mapping[str, str]) -> Path | None:

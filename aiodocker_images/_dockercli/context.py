@@ -13,7 +13,7 @@ import msgspec
 
 from aiodocker_images.errors import ConfigError, ContextNotFoundError, shown
 
-from .config import config_directory, read_config
+from .config import config_directory, read_config, usable_config
 
 __all__ = ["DEFAULT_CONTEXT", "DockerContext", "current_context", "read_context"]
 
@@ -55,7 +55,8 @@ def current_context(environ: Mapping[str, str]) -> tuple[str, str]:
     if directory is None:
         return "", "config.json"
     path = directory / "config.json"
-    config = read_config(path, if_permitted=True)
+    config = usable_config(path)
+    # A file without sense names no context, as for the docker CLI; a name without sense could be of another Engine.
     return (config and config.member("currentContext", str)) or "", str(path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Callable, Mapping
 from typing import Final, TypeVar
@@ -14,7 +15,9 @@ from aiodocker_images._aio.shared_runs import SharedRuns
 from aiodocker_images._aio.threads import in_thread
 from aiodocker_images._struct import UNDECODABLE
 from aiodocker_images.credentials import RegistryAuth, registry_auth
-from aiodocker_images.errors import ConfigError, CredentialHelperError, shown
+from aiodocker_images.errors import CredentialHelperError, shown
+
+from .config import first_value
 
 __all__ = ["MAX_ANSWER", "CredentialHelpers"]
 
@@ -26,7 +29,7 @@ MAX_ANSWER: Final = 1 << 20
 MAX_MESSAGE: Final = 200
 """Characters of a helper's message that are quoted."""
 
-_NAME: Final = re.compile(r"[A-Za-z0-9._-]+")
+_NO_NAME: Final = re.compile(r"[/\0]|\\" if os.sep == "\\" else r"[/\0]")
 
 # docker-credential-helpers' own words, shortened as others have them, and those of macOS's keychain.
 _NOT_FOUND: Final = re.compile(r"\bcredentials not found\b|\bitem could not be found in the keychain\b", re.IGNORECASE)
@@ -97,9 +100,15 @@ class CredentialHelpers:
 
 
 def _program_name(helper: str) -> str:
-    if not _NAME.fullmatch(helper):
-        raise ConfigError(f"{shown(helper)} is no name of a credential helper, as in docker-credential-NAME")
-    return f"docker-credential-{helper}"
+    """Return the program of a helper; raise `CredentialHelperError` for a name that no program can have."""
+    name = f"docker-credential-{helper}"
+    try:
+        possible = helper != "" and not _NO_NAME.search(helper) and bool(os.fsencode(name))
+    except UnicodeEncodeError:
+        possible = False
+    if not possible:
+        raise CredentialHelperError(f"{shown(helper)} cannot be the name of a credential helper", helper=shown(name))
+    return name
 
 
 def _error(program: str, server: str, reason: str, status: int | None = None) -> CredentialHelperError:
@@ -113,7 +122,8 @@ def _read(program: str, server: str, ended: Ended, convert: Callable[[dict[str, 
         how = f"failed with exit status {ended.status}" if ended.status > 0 else f"was ended by signal {-ended.status}"
         raise _error(program, server, f"{how}{_message(ended)}", ended.status)
     with contextlib.suppress(*UNDECODABLE, TypeError):
-        return convert(msgspec.json.decode(ended.output, type=dict[str, object]))
+        # The docker CLI reads one value and no further.
+        return convert(msgspec.json.decode(first_value(ended.output.decode()), type=dict[str, object]))
     # Outside of any handler: the exception of a decoder holds the text.
     what = "what is not the JSON that it should be" if ended.output.strip() else "nothing"
     raise _error(program, server, f"answered {what}", ended.status)

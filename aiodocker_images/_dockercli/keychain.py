@@ -17,9 +17,9 @@ import msgspec
 from aiodocker_images._aio.shared_runs import SharedRuns
 from aiodocker_images._aio.threads import in_thread
 from aiodocker_images.credentials import LOGGER, RegistryAuth, by_closeness, registry_auth, registry_name, server_of
-from aiodocker_images.errors import ConfigError, shown, without_frames
+from aiodocker_images.errors import ConfigError, CredentialHelperError, shown, without_frames
 
-from .config import JSONConfig, config_directory, home_directory, read_config
+from .config import Environment, JSONConfig, config_directory, home_directory, usable_config, warn_once
 from .credential_helpers import CredentialHelpers
 
 __all__ = ["DockerKeychain"]
@@ -35,8 +35,13 @@ class DockerKeychain:
 
     Asked in turn: `DOCKER_AUTH_CONFIG`; in `$DOCKER_CONFIG/config.json` (~/.docker) the credential helper for the
     registry (`credHelpers`, or else `credsStore`), then `auths`; `credHelpers` and `auths` of Podman's auth.json
-    (`REGISTRY_AUTH_FILE`, or else that in XDG_RUNTIME_DIR, then that in XDG_CONFIG_HOME). All of it is read,
-    and helpers are run, anew for each operation: tokens rotate. Operations that begin at once share what is found.
+    (`REGISTRY_AUTH_FILE`, or else that in XDG_RUNTIME_DIR, then that in XDG_CONFIG_HOME). The first of them that has
+    credentials for the registry is used, and in it the entry that is closest to the image: a key for a part of a
+    registry ("registry.example/team") counts for the repositories in that part alone, the longest one first. A helper
+    that fails does not hide `auths` and what is behind it.
+
+    All of it is read, and helpers are run, again for each operation: tokens rotate. Operations that begin at once
+    share what is found.
 
     `environ` stands in for the environment, the helpers' too. A helper that takes more than `helper_timeout`
     seconds is killed.
@@ -54,14 +59,15 @@ class DockerKeychain:
     def __repr__(self) -> str:
         return "DockerKeychain()"
 
-    async def resolve(self, registry: str) -> RegistryAuth | None:
-        """Return the credentials for `registry`, None if there are none.
+    async def resolve(self, registry: str, repository: str = "") -> RegistryAuth | None:
+        """Return the credentials for `registry`, or for the part of it that `repository` is in; None without any.
 
-        Raises `CredentialHelperError` if the helper for this registry fails, and `ConfigError` for a file, or the
-        entry for this registry, that makes no sense.
+        A file that makes no sense is left out with a warning, as by the docker CLI. Raises `CredentialHelperError`
+        if the helper for this registry fails and no entry is found either, and `ConfigError` for an entry for it
+        that makes no sense.
         """
         try:
-            return await self._find(registry_name(registry), os.environ if self._environ is None else self._environ)
+            return await self._find(registry_name(registry), repository, self._environment())
         except ConfigError as error:
             failure = without_frames(error)
         raise failure
@@ -69,33 +75,48 @@ class DockerKeychain:
     async def resolve_all(self) -> Mapping[str, RegistryAuth]:
         """Return the credentials for every registry that any file or helper names.
 
-        What fails is logged, and costs only the registries it was about. Raises `ConfigError` for a file that
-        makes no sense at all.
+        What fails is logged, and costs only the registries it was about.
         """
         try:
-            return await self._find_all(os.environ if self._environ is None else self._environ)
+            return await self._find_all(self._environment())
         except ConfigError as error:
             failure = without_frames(error)
         raise failure
 
-    async def _find(self, registry: str, environ: Mapping[str, str]) -> RegistryAuth | None:
-        found = await self._look(tuple(_sources(environ)), registry)
+    def _environment(self) -> Environment:
+        return Environment(os.environ if self._environ is None else self._environ)
+
+    async def _find(self, registry: str, repository: str, environ: Environment) -> RegistryAuth | None:
+        failure: CredentialHelperError | None = None
+        found = await self._look(tuple(_sources(environ)), registry, repository)
         while isinstance(found, _Helped):
             source = found.source
-            auth = await self._helpers.get(source.helper(registry), source.server(registry), environ)
+            try:
+                auth = await self._helpers.get(source.helper(registry, repository), source.server(registry), environ)
+            except CredentialHelperError as error:
+                failure, auth = failure or error, None
             if auth is None:
-                auth = await in_thread(source.entry, registry)
-            if auth is not None:
+                auth = await in_thread(source.entry, registry, repository)
+            if auth is None:
+                found = await self._look(found.behind, registry, repository)
+            elif failure is None:
                 return auth
-            found = await self._look(found.behind, registry)
+            else:
+                found = auth
+        if failure is not None:
+            if found is None:
+                raise failure
+            LOGGER.warning("other credentials are used for %s: %s", registry, failure)
         return found
 
-    async def _look(self, sources: _Sources, registry: str) -> RegistryAuth | _Helped | None:
+    async def _look(self, sources: _Sources, registry: str, repository: str) -> RegistryAuth | _Helped | None:
         # This is done for every pull. So it is one turn of a thread, unless a helper is in the way, and one turn for
         # many pulls that begin at once.
-        return await self._looks.share((registry, len(sources)), lambda: in_thread(_look, sources, registry))
+        return await self._looks.share(
+            (registry, repository, len(sources)), lambda: in_thread(_look, sources, registry, repository)
+        )
 
-    async def _find_all(self, environ: Mapping[str, str]) -> dict[str, RegistryAuth]:
+    async def _find_all(self, environ: Environment) -> dict[str, RegistryAuth]:
         sources: list[_Source] = []
         registries: dict[str, None] = {}
         stored: dict[_Source, Mapping[str, str]] = {}
@@ -119,6 +140,11 @@ class DockerKeychain:
                     auth = await ask(source, registry) or await in_thread(source.entry, registry)
                     if auth is not None:
                         return auth
+            except CredentialHelperError as error:
+                for source in sources:
+                    if (auth := await in_thread(_entry_or_none, source, registry)) is not None:
+                        return auth
+                LOGGER.warning("no credentials for %s: %s", registry, error)
             except ConfigError as error:
                 LOGGER.warning("no credentials for %s: %s", registry, error)
             return None
@@ -127,7 +153,7 @@ class DockerKeychain:
             finding = {registry: group.create_task(find(registry)) for registry in registries}
         return {registry: auth for registry, task in finding.items() if (auth := task.result()) is not None}
 
-    async def _stored(self, source: _Source, environ: Mapping[str, str]) -> Mapping[str, str]:
+    async def _stored(self, source: _Source, environ: Environment) -> Mapping[str, str]:
         """Return the registries that the `credsStore` of a source has credentials for, by the store's names."""
         if not source.store:
             return {}
@@ -152,24 +178,23 @@ class _Source:
     @property
     def store(self) -> str:
         """The helper for every registry that has none of its own, "" if there is none."""
-        return (self._config.member("credsStore", str) or "") if self._may_run and not self._podman else ""
+        return (self._config.usable("credsStore", str) or "") if self._may_run and not self._podman else ""
 
-    def helper(self, registry: str) -> str:
-        """Return the name of the credential helper for a registry, "" if there is none."""
-        helpers = self._helpers()
-        for name, _ in by_closeness(registry, helpers):
+    def helper(self, registry: str, repository: str = "") -> str:
+        """Return the name of the credential helper for a registry, or for a part of it; "" if there is none."""
+        for _, helper in by_closeness(registry, self._helpers(), repository):
             # An empty one sends the docker CLI to `auths`, past its store.
-            return JSONConfig(helpers, f"'credHelpers' in {self._config.where}").member(name, str) or ""
+            return helper
         return self.store
 
     def server(self, registry: str) -> str:
         """Return what a helper knows a registry as: Podman's store the Hub's credentials under its short name."""
         return registry if self._podman else server_of(registry)
 
-    def entry(self, registry: str) -> RegistryAuth | None:
-        """Return the credentials in the entry for a registry; raise `ConfigError` for one that makes no sense."""
+    def entry(self, registry: str, repository: str = "") -> RegistryAuth | None:
+        """Return the credentials in the closest entry for a registry; raise `ConfigError` for one without sense."""
         auths = self._auths()
-        for name, _ in by_closeness(registry, auths):
+        for name, _ in by_closeness(registry, auths, repository):
             # Not the name itself: there may be a user and a password in it.
             where = f"the entry for {shown(registry)} in {self._config.where}"
             if (auth := _entry(auths[name], where)) is not None:
@@ -180,15 +205,11 @@ class _Source:
         """Return the registries that there are entries or helpers for."""
         return [registry_name(name) for name in (*self._helpers(), *self._auths())]
 
-    def _helpers(self) -> Mapping[str, msgspec.Raw]:
-        return (self._config.member("credHelpers", dict[str, msgspec.Raw]) or {}) if self._may_run else {}
+    def _helpers(self) -> Mapping[str, str]:
+        return self._config.usable_texts("credHelpers") if self._may_run else {}
 
     def _auths(self) -> Mapping[str, msgspec.Raw]:
-        auths = self._config.member("auths", dict[str, msgspec.Raw]) or {}
-        if self._podman:
-            # There, unlike in the docker CLI's file, a path is a namespace: credentials for a part of a registry.
-            return {name: entry for name, entry in auths.items() if "/" not in name or "://" in name}
-        return auths
+        return self._config.usable("auths", dict[str, msgspec.Raw]) or {}
 
 
 _Sources: TypeAlias = Sequence[Callable[[], _Source | None]]
@@ -201,14 +222,22 @@ class _Helped(NamedTuple):
     behind: _Sources
 
 
-def _look(sources: _Sources, registry: str) -> RegistryAuth | _Helped | None:
+def _entry_or_none(source: _Source, registry: str) -> RegistryAuth | None:
+    try:
+        return source.entry(registry)
+    except ConfigError as error:
+        LOGGER.warning("no credentials for %s: %s", registry, error)
+        return None
+
+
+def _look(sources: _Sources, registry: str, repository: str) -> RegistryAuth | _Helped | None:
     """Return the credentials for a registry, or the next source whose helper is to be asked first; in a thread."""
     for number, read in enumerate(sources, 1):
         if (source := read()) is None:
             continue
-        if source.helper(registry):
+        if source.helper(registry, repository):
             return _Helped(source, sources[number:])
-        if (auth := source.entry(registry)) is not None:
+        if (auth := source.entry(registry, repository)) is not None:
             return auth
     return None
 
@@ -244,7 +273,7 @@ def _decoded(encoded: str, where: str) -> tuple[str, str]:
     return username, password.strip("\0")
 
 
-def _sources(environ: Mapping[str, str]) -> Iterator[Callable[[], _Source | None]]:
+def _sources(environ: Environment) -> Iterator[Callable[[], _Source | None]]:
     """List what reads each source, in their order; to be called in a thread."""
     yield functools.partial(_environment, environ)
     if (directory := config_directory(environ)) is not None:
@@ -253,14 +282,18 @@ def _sources(environ: Mapping[str, str]) -> Iterator[Callable[[], _Source | None
         yield functools.partial(_file, path, podman=True)
 
 
-def _environment(environ: Mapping[str, str]) -> _Source | None:
-    if text := environ.get("DOCKER_AUTH_CONFIG"):
-        return _Source(JSONConfig.parse(text, "DOCKER_AUTH_CONFIG"))
+def _environment(environ: Environment) -> _Source | None:
+    if environ.get("DOCKER_AUTH_CONFIG"):
+        where = "DOCKER_AUTH_CONFIG"
+        try:
+            return _Source(JSONConfig.parse(environ[where], where))
+        except ConfigError as error:  # the docker CLI warns, too, and goes on with its file
+            warn_once(where, f"{error.message}; it is left out")
     return None
 
 
 def _file(path: Path, *, podman: bool) -> _Source | None:
-    config = read_config(path, if_permitted=True)
+    config = usable_config(path)
     return None if config is None else _Source(config, helpers=True, podman=podman)
 
 

@@ -9,7 +9,7 @@ import ssl
 import aiohttp
 
 from aiodocker_images._aio.threads import in_thread
-from aiodocker_images._dockercli.config import http_headers
+from aiodocker_images._dockercli.config import Environment, http_headers
 from aiodocker_images.endpoint import Endpoint
 from aiodocker_images.errors import ConfigError, DaemonUnreachableError
 
@@ -59,7 +59,7 @@ class Link:
         if self._endpoint is None:
             self._endpoint = await in_thread(Endpoint.resolve)
         if self.headers is None:
-            self.headers = await in_thread(http_headers, os.environ)
+            self.headers = await in_thread(http_headers, Environment(os.environ))
         endpoint = self._endpoint
         if endpoint.tls is not None and self._tls is None:
             self._tls = await in_thread(client_context, endpoint.tls, endpoint.source)

@@ -18,6 +18,7 @@ from aiohttp import web
 import engines
 from aiodocker_images import (
     APIError,
+    ConfigError,
     ImageService,
     InvalidParameterError,
     LocalFileError,
@@ -95,7 +96,9 @@ async def test_a_directory_is_built_as_its_dockerfile_says(
         "FROM scratch AS first\nARG WHAT=nothing\nARG UNSET=default\nCOPY . /\nLABEL what=$WHAT unset=$UNSET\n"
         "FROM first\nCOPY nowhere /\n"
     )
-    (context / ".dockerignore").write_text("# comment\n*\n!unique\n!in\nin/out\n!**/*.keep\nin/deep\n!in/deep/er\n")
+    rules = "# comment\n*\n!unique\n!in\nin/out\n!**/*.keep\nin/deep\n!in/deep/er\n"
+    # BuildKit would copy the Dockerfile, too, and so it is not asked to where that is to be left out.
+    (context / ".dockerignore").write_text(rules + "!Dockerfile\n" * (builder == "buildkit"))
     for name in ("in/out", "in/script", "in/deep/not", "in/deep/er/yes", "other/a.keep", "other/b"):
         path = context / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -141,6 +144,62 @@ async def test_a_directory_is_built_as_its_dockerfile_says(
     traced = any(isinstance(frame.aux, BuildTrace) for frame in frames)
     assert traced is (builder == "buildkit" and not PODMAN)
     await engine.remove(f"{tag}-too")
+
+
+HIDDEN: list[dict[str, str]] = [
+    {".dockerignore": "Dockerfile\n.dockerignore\n"},
+    {".dockerignore": "*\n!unique\n"},
+    {"Dockerfile.dockerignore": "Dockerfile*\n"},
+    {"Dockerfile.dockerignore": "*\n!unique\n", ".dockerignore": "in\n"},
+]
+
+
+@pytest.mark.parametrize("files", HIDDEN, ids=" and ".join)
+async def test_a_dockerfile_that_is_left_out_is_not_in_the_image(
+    engine: ImageService, context: Path, tag: str, files: dict[str, str]
+) -> None:
+    (context / "Dockerfile").write_text("FROM scratch\nCOPY . /src/\n")
+    for name, text in files.items():
+        (context / name).write_text(text)
+    await engine.build(context, tags=tag)
+    found = {name for name in await files_of(engine, tag) if name.startswith("src/")}
+    assert "src/unique" in found
+    assert {"src/Dockerfile", "src/.dockerignore", "src/Dockerfile.dockerignore"} & found == set()
+
+
+async def test_buildkit_gets_no_dockerfile_that_it_would_copy_though_it_is_left_out(
+    engine: ImageService, context: Path, tag: str
+) -> None:
+    (context / ".dockerignore").write_text("Dockerfile\n.dockerignore\n")
+    (context / "Dockerfile").write_text("FROM scratch\nCOPY . /src/\n")
+    with pytest.raises(ConfigError, match="BuildKit would copy the Dockerfile into the image"):
+        await engine.build(context, tags=tag, builder="buildkit")
+    (context / "Dockerfile").write_text("FROM scratch\nCOPY uniq* .dockerignor[e] /src/\n")
+    await engine.build(context, tags=tag, builder="buildkit")
+    assert {name for name in await files_of(engine, tag) if name.startswith("src/")} == {"src/unique"}
+
+
+@pytest.mark.parametrize("form", ["path", "content", "link"])
+async def test_a_dockerfile_from_elsewhere_builds_and_is_not_in_the_image(
+    engine: ImageService, context: Path, tag: str, form: str
+) -> None:
+    text = "FROM scratch\nCOPY . /src/\n"
+    (context.parent / "elsewhere").write_text(text)
+    (context.parent / "link").symlink_to("elsewhere")
+    forms: dict[str, str | bytes] = {
+        "path": "../elsewhere",
+        "content": text.encode(),
+        "link": str(context.parent / "link"),
+    }
+    await engine.build(context, tags=tag, dockerfile=forms[form])
+    found = {name for name in await files_of(engine, tag) if name.startswith("src/")}
+    assert found == {"src/unique", "src/busybox"}
+
+
+async def test_a_dockerfile_alone_builds(engine: ImageService, tag: str) -> None:
+    text = f"FROM scratch\nLABEL unique={secrets.token_hex(16)}\n"
+    result = await engine.build(io.BytesIO(text.encode()), tags=tag)
+    assert (await engine.inspect(tag)).id == result.id
 
 
 @both_builders

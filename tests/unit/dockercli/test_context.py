@@ -142,14 +142,16 @@ def test_a_broken_context_is_an_error_that_names_its_file(
     assert not isinstance(caught.value, ContextNotFoundError)
 
 
-def test_a_broken_configuration_is_an_error_that_names_it(tmp_path: Path, environ: dict[str, str]) -> None:
+def test_a_context_whose_name_makes_no_sense_is_an_error_and_a_broken_file_is_left_out_with_a_warning(
+    tmp_path: Path, environ: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "config.json").write_text('{"currentContext": ["prod"]}')
     with pytest.raises(ConfigError, match=rf"^'currentContext' in {tmp_path}/config\.json makes no sense"):
         Endpoint.resolve(environ=environ)
     (tmp_path / "config.json").unlink()
     (tmp_path / "config.json").mkdir()
-    with pytest.raises(ConfigError, match=rf"^{tmp_path}/config\.json is no regular file"):
-        Endpoint.resolve(environ=environ)
+    assert Endpoint.resolve(environ=environ).source not in ("argument", "DOCKER_HOST")
+    assert caplog.messages == [f"{tmp_path}/config.json is no regular file; it is left out"]
 
 
 def test_without_a_home_there_is_no_context(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,9 +14,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiodocker_images import ConfigError, CredentialHelperError, DockerKeychain, ListingKeychain, RegistryAuth
+from aiodocker_images import (
+    ConfigError,
+    CredentialHelperError,
+    DockerKeychain,
+    ListingKeychain,
+    MultiKeychain,
+    RegistryAuth,
+    StaticKeychain,
+)
 from aiodocker_images._dockercli import keychain as dockerkeychain
-from aiodocker_images._dockercli.config import JSONConfig, read_config
+from aiodocker_images._dockercli.config import JSONConfig, usable_config
 from aiodocker_images._dockercli.keychain import podman_files
 from tests.support.docker_home import DockerHome, basic
 
@@ -108,11 +116,11 @@ async def test_who_asks_at_the_same_time_reads_the_files_once(
     """A hundred pulls that begin at once are one look; each that begins later sees what the files hold then."""
     read: list[Path] = []
 
-    def counting(path: Path, *, if_permitted: bool = False) -> JSONConfig | None:
+    def counting(path: Path) -> JSONConfig | None:
         read.append(path)
-        return read_config(path, if_permitted=if_permitted)
+        return usable_config(path)
 
-    monkeypatch.setattr(dockerkeychain, "read_config", counting)
+    monkeypatch.setattr(dockerkeychain, "usable_config", counting)
     home.config(auths={R: entry("before")})
     assert await asyncio.gather(*(keychain.resolve(R) for _ in range(100))) == [someone("before")] * 100
     assert read == [home.config_json]
@@ -233,44 +241,121 @@ async def test_a_broken_entry_hurts_only_its_own_registry(
         assert [record.getMessage() for record in caplog.records] == [f"no credentials for {R}: {caught.value}"]
 
 
-MEMBERS: dict[str, tuple[dict[str, object], list[str]]] = {
-    "auths": ({"auths": ["s3cret"]}, [R, "other.example"]),
-    "credHelpers": ({"credHelpers": "s3cret"}, [R, "other.example"]),
-    "credHelpers of one": ({"credHelpers": {R: 7}}, [R]),
-    "credHelpers of one, a path": ({"credHelpers": {R: "../../bin/s3cret"}}, [R]),
-    "credHelpers of one, an option": ({"credHelpers": {R: "s3cret x"}}, [R]),
-    "credsStore": ({"credsStore": 1, "credHelpers": {"other.example": "empty"}}, [R]),
+MEMBERS: dict[str, tuple[dict[str, object], str]] = {
+    "auths": ({"auths": ["s3cret"]}, "'auths' in {} makes no sense: Expected `object | null`"),
+    "auths that are null": ({"auths": None}, ""),
+    "credHelpers": ({"credHelpers": "s3cret"}, "'credHelpers' in {} makes no sense"),
+    "credHelpers of one": ({"credHelpers": {R: 7}}, f"'{R}' in 'credHelpers' in {{}} makes no sense"),
+    "credsStore": ({"credsStore": 1}, "'credsStore' in {} makes no sense: Expected `str | null`"),
 }
 
 
-@pytest.mark.parametrize(("members", "hurt"), MEMBERS.values(), ids=MEMBERS)
-async def test_a_broken_member_hurts_who_needs_it(
-    home: DockerHome, keychain: DockerKeychain, members: dict[str, object], hurt: list[str]
+@pytest.mark.parametrize(("members", "warning"), MEMBERS.values(), ids=MEMBERS)
+async def test_a_member_of_a_wrong_kind_is_left_out_with_one_warning(
+    home: DockerHome,
+    keychain: DockerKeychain,
+    caplog: pytest.LogCaptureFixture,
+    members: dict[str, object],
+    warning: str,
 ) -> None:
-    home.store("empty", {})
-    home.config(**({"auths": {"other.example": entry("other")}} | members))
-    for registry in (R, "other.example"):
-        if registry in hurt:
-            with pytest.raises(ConfigError) as caught:
-                await keychain.resolve(registry)
-            assert not isinstance(caught.value, CredentialHelperError)
-        else:
-            assert await keychain.resolve(registry) == someone("other")
+    """As by the docker CLI: what is sound beside it counts."""
+    home.config(**({"auths": {R: entry("me")}} | members))
+    expected = None if "auths" in members else someone("me")
+    for _ in range(3):
+        assert await keychain.resolve(R) == expected
+    assert len(caplog.messages) == bool(warning)
+    assert "".join(caplog.messages).startswith(warning.replace("{}", str(home.config_json)))
+    assert "s3cret" not in "".join(caplog.messages)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "s3cret", '{"auths": {"a": {}}}{}', "\udcff"], ids=ascii)
-async def test_a_place_that_makes_no_sense_is_named(home: DockerHome, keychain: DockerKeychain, text: str) -> None:
-    for path in (home.home_auth_json, home.config_json):
-        path.parent.mkdir(parents=True)
-        path.write_bytes(text.encode("utf-8", "surrogateescape"))
-        for ask in (keychain.resolve(R), keychain.resolve_all()):
-            with pytest.raises(ConfigError, match=f"^{path} makes no sense") as caught:
-                await ask
-            assert "s3cret" not in str(caught.value)
+@pytest.mark.parametrize("text", ["{", "[]", "s3cret", '{"auths": {},}', "\udcff"], ids=ascii)
+async def test_a_place_that_makes_no_sense_is_left_out_with_one_warning(
+    home: DockerHome, keychain: DockerKeychain, caplog: pytest.LogCaptureFixture, text: str
+) -> None:
+    """The docker CLI warns as well, and goes on with what there is elsewhere."""
+    home.config(auths={R: entry("docker")})
     home.environ["DOCKER_AUTH_CONFIG"] = text
-    with pytest.raises(ConfigError, match="^DOCKER_AUTH_CONFIG makes no sense") as caught:
+    assert await keychain.resolve(R) == someone("docker")
+    assert await keychain.resolve_all() == {R: someone("docker")}
+    (message,) = caplog.messages
+    assert message.startswith("DOCKER_AUTH_CONFIG makes no sense")
+    del home.environ["DOCKER_AUTH_CONFIG"]
+    home.config_json.write_bytes(text.encode("utf-8", "surrogateescape"))
+    home.write(home.runtime_auth_json, {"auths": {R: entry("podman")}})
+    assert await keychain.resolve(R) == someone("podman")
+    assert caplog.messages[1].startswith(f"{home.config_json} makes no sense")
+    assert "s3cret" not in "".join(caplog.messages)
+
+
+async def test_members_are_found_in_any_case_and_registries_are_not(home: DockerHome, keychain: DockerKeychain) -> None:
+    home.config(Auths={R: {"Auth": basic("me", "pw"), "IDENTITYTOKEN": "it"}, "Other.example": entry("x")})
+    assert await keychain.resolve(R) == RegistryAuth(username="me", password="pw", identity_token="it")
+    assert await keychain.resolve("other.example") is None
+
+
+PARTS: list[tuple[str, str, str | None]] = [
+    (R, "team-a/app", "a"),
+    (R, "team-a", "a"),
+    (R, "team-a/app/deep", "deep"),
+    (R, "team-a/application", "a"),
+    (R, "team-ab/app", None),
+    (R, "other/app", None),
+    (R, "", None),
+    ("docker.io", "library/alpine", "hub"),
+    ("docker.io", "me/app", "me"),
+    ("docker.io", "", "hub"),
+    ("whole.example", "team/app", "whole"),
+    ("whole.example", "app", "all"),
+]
+
+
+@pytest.mark.parametrize(("registry", "repository", "user"), PARTS)
+async def test_of_keys_for_parts_of_a_registry_the_longest_one_of_the_image_counts(
+    home: DockerHome, keychain: DockerKeychain, registry: str, repository: str, user: str | None
+) -> None:
+    """In the docker CLI's file, in Podman's, as entries and as helpers; what is for others is never sent."""
+    users = {
+        f"{R}/team-z": "z", f"{R}/team-a": "a", f"{R}/team-a/app/deep": "deep", "docker.io/me": "me", HUB: "hub",
+        "whole.example/team": "whole", "whole.example": "all",
+    }  # fmt: skip
+    expected = None if user is None else someone(user)
+    auths = {key: entry(name) for key, name in users.items()}
+    home.config(auths=auths)
+    assert await keychain.resolve(registry, repository) == expected
+    static = StaticKeychain({key: someone(name) for key, name in users.items()})
+    assert await static.resolve(registry, repository) == expected
+    assert await MultiKeychain(StaticKeychain({}), static).resolve(registry, repository) == expected
+    home.config()
+    home.write(home.runtime_auth_json, {"auths": auths})
+    assert await keychain.resolve(registry, repository) == expected
+
+
+NAMES = ["a+b", "my helper", "\u00e9", "a=b", "-x", "$(x)", "a.b_c"]
+
+
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+async def test_a_helper_may_be_called_whatever_a_program_may_be_called(
+    home: DockerHome, keychain: DockerKeychain, name: str
+) -> None:
+    home.helper(name, """echo '{"Username": "me", "Secret": "pw"} and more'""")
+    home.config(credHelpers={R: name})
+    assert await keychain.resolve(R) == RegistryAuth(username="me", password="pw")
+
+
+@pytest.mark.parametrize("name", ["../../bin/s3cret", "a/b", "a\0b", "no-such-helper"], ids=ascii)
+async def test_a_helper_that_fails_does_not_hide_what_is_beside_and_behind_it(
+    home: DockerHome, keychain: DockerKeychain, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    home.config_json.parent.mkdir(parents=True, exist_ok=True)
+    home.config_json.write_text(json.dumps({"credHelpers": {R: name}}))
+    with pytest.raises(CredentialHelperError):
         await keychain.resolve(R)
-    assert "s3cret" not in str(caught.value)
+    home.write(home.runtime_auth_json, {"auths": {R: entry("podman")}})
+    assert await keychain.resolve(R) == someone("podman")
+    home.config_json.write_text(json.dumps({"credHelpers": {R: name}, "auths": {R: entry("beside")}}))
+    assert await keychain.resolve(R) == someone("beside")
+    assert await keychain.resolve_all() == {R: someone("beside")}
+    assert all("other credentials are used for" in message for message in caplog.messages)
 
 
 SAME: dict[str, list[str]] = {
@@ -325,18 +410,12 @@ async def test_an_exact_name_beats_another(home: DockerHome, keychain: DockerKey
     assert await keychain.resolve("docker.io") == someone("short")
 
 
-async def test_credentials_for_a_part_of_a_registry_are_not_those_of_the_whole(
+async def test_an_address_with_a_scheme_or_of_the_api_means_the_whole_registry(
     home: DockerHome, keychain: DockerKeychain
 ) -> None:
-    """Podman's file has namespaces; in the docker CLI's the same is an old name of the registry."""
-    auths = {f"{R}/team/app": entry("team"), "docker.io/me": entry("team"), "https://old.example/v1/": entry("old")}
-    home.write(home.runtime_auth_json, {"auths": auths})
-    assert await keychain.resolve(R) is None
-    assert await keychain.resolve("docker.io") is None
-    assert await keychain.resolve("old.example") == someone("old")
-    assert await keychain.resolve_all() == {"old.example": someone("old")}
-    home.config(auths=auths)
-    assert await keychain.resolve(R) == someone("team")
+    for name in (f"https://{R}/team", f"{R}/v1/", f"{R}/v2", f"http://{R}/v2/team/"):
+        home.config(auths={name: entry("old")})
+        assert await keychain.resolve(R, "any/app") == someone("old")
 
 
 async def test_helpers_are_asked_for_the_names_under_which_they_were_told(
