@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -42,15 +43,16 @@ sys.exit(main(["--help"]))
 
 
 def test_ctrl_c_at_any_moment_shows_nothing_of_the_program_s_inside() -> None:
-    """A traceback that names one of our lines; before those begin, Python itself may show one."""
+    """A traceback through `main`, that is; before that begins, Python itself may show one."""
     for hundredths in range(0, 60, 3):
         with Terminal("-H", "/no/such.sock", "ls") as terminal:
             time.sleep(hundredths / 100)
             terminal.send(signal.SIGINT)
             with contextlib.suppress(AssertionError):
                 terminal.wait()
-            shown = terminal.written.decode()
-            assert "__main__.py" not in shown
+            shown = re.sub(r"\x1b\[[0-9;]*m", "", terminal.written.decode())  # Python 3.13 colours tracebacks
+            # The first lines of the module itself can be hit too, where no program can do anything about it yet.
+            assert "in main" not in shown
             assert f"{os.sep}cli{os.sep}" not in shown
             assert terminal.process.returncode in {-signal.SIGINT, 130, 1}, shown
 
