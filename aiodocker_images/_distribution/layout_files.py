@@ -31,6 +31,7 @@ __all__ = [
     "limited",
     "read_all",
     "regular_size",
+    "remove_stale",
 ]
 
 _STALE_SECONDS: Final = 24 * 3600
@@ -46,6 +47,15 @@ def blob_name(digest: str) -> str:
     """Return the path of a blob in a layout. The digest has been checked: nothing else leads out of the layout."""
     algorithm, _, encoded = digest.partition(":")
     return f"blobs/{algorithm}/{encoded}"
+
+
+def remove_stale(parts: Iterable[Path]) -> None:
+    """Remove those temporary files whose writers are surely dead."""
+    before = time.time() - _STALE_SECONDS
+    for part in parts:
+        with suppress(OSError):  # somebody else may have removed it, or may be the only one who can
+            if part.stat().st_mtime < before:
+                part.unlink()
 
 
 class BlobFile:
@@ -180,11 +190,7 @@ class DirectoryFiles:
 
     def sweep(self) -> None:
         """Remove the temporary files of writers that were killed."""
-        before = time.time() - _STALE_SECONDS
-        for part in Path(self.path, "blobs").glob("*/.*.part"):
-            with suppress(OSError):
-                if part.stat().st_mtime < before:
-                    part.unlink()
+        remove_stale(Path(self.path, "blobs").glob("*/.*.part"))
 
     def close(self) -> None:
         """Nothing stays open between two calls."""

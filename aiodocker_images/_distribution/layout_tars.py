@@ -7,6 +7,7 @@ begins, so that several can be written at once, and what was set aside for one t
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import stat
 import threading
@@ -18,7 +19,7 @@ from typing import Final
 from aiodocker_images._archive.files import OutputFile, failing
 from aiodocker_images.errors import ArchiveError, NotFoundError, shown
 
-from .layout_files import BlobFile, BlobOutput, blob_name, limited, read_all, regular_size
+from .layout_files import BlobFile, BlobOutput, blob_name, limited, read_all, regular_size, remove_stale
 from .layout_index import LAYOUT, check_layout
 from .tar_members import END, Member, header, padding, scan
 
@@ -107,6 +108,8 @@ class TarOutput:
                 self._status = Path(self.path).stat()
             if self._status is not None and not stat.S_ISREG(self._status.st_mode):
                 raise OSError(errno.EINVAL, "a layout can only be written into a regular file")
+        place = Path(os.path.realpath(self.path))
+        remove_stale(place.parent.glob(f".{glob.escape(place.name)}.{'[0-9a-f]' * 16}.part"))
         self._output.open()
         self._append_file("oci-layout", LAYOUT)
         if self._keep and self._status is not None and self._status.st_size:

@@ -12,7 +12,7 @@ import dataclasses
 import os
 import stat
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Final, cast
 
@@ -30,6 +30,7 @@ from .layout_files import DirectoryFiles, LayoutFiles
 from .layout_images import LayoutPlace, LayoutSource, LayoutTarget, in_steps, undone_if_cancelled
 from .layout_index import LayoutImage, LayoutIndex, check_layout
 from .layout_tars import TarFiles, TarOutput
+from .manifests import is_foreign
 
 __all__ = ["LayoutImage", "OCILayout"]
 
@@ -43,7 +44,8 @@ class OCILayout:
     `io.containerd.image.name`; "alpine:3.20" also finds "docker.io/library/alpine:3.20", and a digest finds an image
     without a name. A source without a name has to hold a single image; a target without one gets the source's name.
 
-    Raises `TypeError` or `ValueError` for what cannot be a path.
+    New files are readable by their owner alone, as those of `save` are. Raises `TypeError` or `ValueError` for what
+    cannot be a path.
     """
 
     path: str | os.PathLike[str]
@@ -57,6 +59,36 @@ class OCILayout:
         files = await _open_files(self._file)
         try:
             return (await _read_index(files, self._file)).images
+        finally:
+            await in_thread(files.close)
+
+    async def verify(self) -> None:
+        """Read all images of the layout, whatever `name` is, and compare each manifest and blob with its digest.
+
+        Raises `DigestMismatchError` or `NotFoundError` for the first that is wrong or missing. Layers that can be had
+        from elsewhere (`urls`) need not be there.
+        """
+        files = await _open_files(self._file)
+        try:
+            index = await _read_index(files, self._file)
+            source = LayoutSource(files, index, self._file, None)
+            todo = [image.descriptor for image in reversed(index.images)]
+            seen: set[str] = set()
+            while todo:
+                descriptor = todo.pop()
+                if descriptor.digest in seen:
+                    continue
+                seen.add(descriptor.digest)
+                manifest = await source.manifest(descriptor)
+                todo += reversed(manifest.children)
+                for blob in manifest.blobs:
+                    if blob.digest not in seen and not (
+                        is_foreign(blob) and await in_thread(files.size, blob.digest) is None
+                    ):
+                        seen.add(blob.digest)
+                        async with aclosing(source.blob(blob)) as pieces:
+                            async for _ in pieces:
+                                pass
         finally:
             await in_thread(files.close)
 

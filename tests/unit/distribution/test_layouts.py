@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import hashlib
+import io
 import itertools
 import json
 import multiprocessing
@@ -387,6 +388,30 @@ async def test_schema_1_is_not_put_into_a_layout(place: Path) -> None:
     assert not parts(place)
 
 
+async def test_a_layout_is_verified_as_a_whole(place: Path, graph: ImageGraph) -> None:
+    """All its images, and each of their blobs once; a foreign layer need not be there."""
+    foreign = {
+        "mediaType": "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+        "digest": f"sha256:{'f' * 64}",
+        "size": 7,
+        "urls": ["https://example.com/layer"],
+    }
+    config = graph.blob(b"{}", "application/vnd.oci.image.config.v1+json")
+    windows = graph.document({"mediaType": OCI_MANIFEST, "config": config, "layers": [foreign]})
+    root = two_platforms(graph)
+    async with OCILayout(place, "windows:1").open_target() as target:
+        manifest = graph.manifest(windows)
+        await target.write_blob(manifest.blobs[0], partial(graph.source(windows).blob, manifest.blobs[0]))
+        await target.write_name(manifest)
+    await put(graph, root, OCILayout(place, "a:1"))
+    await OCILayout(place, "a:1").verify()
+    await OCILayout(place, "no:such").verify()
+    layer = graph.manifest({"digest": graph.manifest(root).children[1].digest}).layers[1]
+    await damage(place, layer.digest, graph)
+    with pytest.raises(DigestMismatchError, match=layer.digest):
+        await OCILayout(place).verify()
+
+
 # Bad layouts
 
 
@@ -467,6 +492,25 @@ async def test_a_link_in_the_place_of_a_blob_is_not_written_through(tmp_path: Pa
     await put(graph, root, OCILayout(place, "a:1"))
     assert precious.read_text() == "mine"
     assert await get(OCILayout(place)) == graph.content
+
+
+@pytest.mark.parametrize("name", ["index.json", "oci-layout", "blob"])
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
+async def test_a_link_in_a_tar_is_not_followed(tmp_path: Path, graph: ImageGraph, name: str, kind: bytes) -> None:
+    place = tmp_path / "x.tar"
+    root = graph.image(b"one")
+    await put(graph, root, OCILayout(place, "a:1"))
+    found = files(place)
+    with tarfile.open(place, "w") as tar:
+        for member_name, data in found.items():
+            member = tarfile.TarInfo(member_name)
+            if member_name == (name_of(root["digest"]) if name == "blob" else name):
+                member.type, member.linkname = kind, "/etc/passwd"
+            else:
+                member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    with pytest.raises(ArchiveError, match="has a link where a file is expected"):
+        await get(OCILayout(place))
 
 
 @pytest.mark.parametrize(("path", "name"), [(5, None), (b"bytes", None), ("a", 5), (None, None)])
@@ -586,6 +630,20 @@ async def test_temporary_files_of_killed_writers_are_removed_when_they_are_old(
     await put(graph, root, OCILayout(place, "a:1"))
     assert not old.exists()
     assert young.exists()
+
+
+async def test_temporary_tars_of_killed_writers_are_removed_when_they_are_old(
+    tmp_path: Path, graph: ImageGraph
+) -> None:
+    place = tmp_path / "x[1].tar"
+    old, young, other = (tmp_path / f".{name}.part" for name in (f"x[1].tar.{'0' * 16}", f"x[1].tar.{'1' * 16}", "y"))
+    long_ago = time.time() - 2 * 24 * 3600
+    for part in (old, young, other):
+        part.write_text("half")
+    for part in (old, other):
+        os.utime(part, (long_ago, long_ago))
+    await put(graph, graph.image(b"one"), OCILayout(place, "a:1"))
+    assert {each.name for each in tmp_path.iterdir()} == {place.name, young.name, other.name}
 
 
 # At once
