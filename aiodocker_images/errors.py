@@ -87,15 +87,17 @@ def named(text: str) -> str:
     return text if text.isprintable() and len(text) <= _MAX_SHOWN else shown(text)
 
 
-def without_frames(error: _E) -> _E:
+def without_frames(error: _E, *, outer: BaseException | None = None) -> _E:
     """Drop the frames that an error, and all behind it, came through: their variables may hold secrets.
 
-    Tools that report errors show such variables.
+    Tools that report errors show such variables. `outer` is an exception that the caller was handling before: it
+    keeps its frames.
     """
     chain: list[BaseException] = [error]
     for each in chain:
         each.__traceback__ = None
-        chain += [more for more in (each.__cause__, each.__context__) if more is not None and more not in chain]
+        behind = (each.__cause__, each.__context__)
+        chain += [more for more in behind if more is not None and more is not outer and more not in chain]
     return error
 
 

@@ -12,7 +12,7 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -55,23 +55,19 @@ _PROXIES: Final = {
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\U0010ffff]*")
 
 
-class Environment(Mapping[str, str]):
-    """The variables of an environment, which no traceback shows: `DOCKER_AUTH_CONFIG` is one of them."""
+class Environment:
+    """The variables of an environment. No traceback shows them, as it would a mapping: one is `DOCKER_AUTH_CONFIG`."""
 
     def __init__(self, variables: Mapping[str, str]) -> None:
         self._variables = variables
 
-    def __repr__(self) -> str:
-        return "Environment(...)"
+    def get(self, name: str) -> str | None:
+        """Return a variable, None if it is not set."""
+        return self._variables.get(name)
 
-    def __getitem__(self, name: str) -> str:
-        return self._variables[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._variables)
-
-    def __len__(self) -> int:
-        return len(self._variables)
+    def copy(self) -> dict[str, str]:
+        """Return all of them."""
+        return dict(self._variables)
 
 
 class JSONConfig:
@@ -204,7 +200,7 @@ def usable_config(path: Path) -> JSONConfig | None:
         return None
 
 
-def config_directory(environ: Mapping[str, str]) -> Path | None:
+def config_directory(environ: Environment | Mapping[str, str]) -> Path | None:
     """Return where the docker CLI's files are, `DOCKER_CONFIG` or ~/.docker; None if there is no home either."""
     if given := environ.get("DOCKER_CONFIG"):
         return Path(given)
@@ -212,7 +208,7 @@ def config_directory(environ: Mapping[str, str]) -> Path | None:
     return home / ".docker" if home is not None else None
 
 
-def http_headers(environ: Mapping[str, str]) -> dict[str, str]:
+def http_headers(environ: Environment | Mapping[str, str]) -> dict[str, str]:
     """Return the `HttpHeaders` of config.json, which go along with every request.
 
     Those that say how a request is to be read, and those of our own, are left out; so are those that are no headers,
@@ -232,7 +228,7 @@ def http_headers(environ: Mapping[str, str]) -> dict[str, str]:
     return headers
 
 
-def build_proxies(environ: Mapping[str, str], endpoint: str) -> dict[str, str]:
+def build_proxies(environ: Environment | Mapping[str, str], endpoint: str) -> dict[str, str]:
     """Return the `proxies` of config.json for an endpoint, or else its default ones, as arguments of a build.
 
     As from the docker CLI and docker-py, each comes in capital and in small letters.
@@ -253,7 +249,7 @@ def build_proxies(environ: Mapping[str, str], endpoint: str) -> dict[str, str]:
     return {}
 
 
-def home_directory(environ: Mapping[str, str]) -> Path | None:
+def home_directory(environ: Environment | Mapping[str, str]) -> Path | None:
     """Return the user's home directory: of the environment, or else of the user database, for services have no HOME."""
     if given := environ.get("USERPROFILE" if sys.platform == "win32" else "HOME"):
         return Path(given)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final, TypeVar
 
 import msgspec
@@ -17,7 +17,7 @@ from aiodocker_images._struct import UNDECODABLE
 from aiodocker_images.credentials import RegistryAuth, registry_auth
 from aiodocker_images.errors import CredentialHelperError, shown
 
-from .config import first_value
+from .config import Environment, first_value
 
 __all__ = ["MAX_ANSWER", "CredentialHelpers"]
 
@@ -53,7 +53,7 @@ class CredentialHelpers:
         self._timeout = timeout
         self._runs = SharedRuns()
 
-    async def get(self, helper: str, server: str, environ: Mapping[str, str]) -> RegistryAuth | None:
+    async def get(self, helper: str, server: str, environ: Environment) -> RegistryAuth | None:
         """Return a helper's credentials for `server`, None if it has none; raise `CredentialHelperError`."""
         program = _program_name(helper)
 
@@ -66,7 +66,7 @@ class CredentialHelpers:
             (program, server), lambda: self._ask((program, "get"), server, environ=environ, read=read)
         )
 
-    async def list(self, helper: str, environ: Mapping[str, str]) -> tuple[str, ...]:
+    async def list(self, helper: str, environ: Environment) -> tuple[str, ...]:
         """Return the servers that a helper has credentials for; raise `CredentialHelperError`."""
         program = _program_name(helper)
 
@@ -78,15 +78,15 @@ class CredentialHelpers:
         )
 
     async def _ask(
-        self, command: tuple[str, str], server: str, *, environ: Mapping[str, str], read: Callable[[Ended], T]
+        self, command: tuple[str, str], server: str, *, environ: Environment, read: Callable[[Ended], T]
     ) -> T:
         program, action = command
-        environ = dict(environ)  # the process's own may change while a thread hands it over
+        variables = environ.copy()  # the process's own may change while a thread hands it over
         try:
-            path = await in_thread(find_program, program, environ)
+            path = await in_thread(find_program, program, variables)
             ended = await run_program(
                 (path, action),
-                environ=environ,
+                environ=variables,
                 time_limit=self._timeout,
                 max_output=MAX_ANSWER,
                 stdin=server.encode("utf-8", "replace"),

@@ -283,10 +283,10 @@ def _sources(environ: Environment) -> Iterator[Callable[[], _Source | None]]:
 
 
 def _environment(environ: Environment) -> _Source | None:
-    if environ.get("DOCKER_AUTH_CONFIG"):
-        where = "DOCKER_AUTH_CONFIG"
+    where = "DOCKER_AUTH_CONFIG"
+    if text := environ.get(where):
         try:
-            return _Source(JSONConfig.parse(environ[where], where))
+            return _Source(JSONConfig.parse(text, where))
         except ConfigError as error:  # the docker CLI warns, too, and goes on with its file
             warn_once(where, f"{error.message}; it is left out")
     return None
@@ -297,7 +297,7 @@ def _file(path: Path, *, podman: bool) -> _Source | None:
     return None if config is None else _Source(config, helpers=True, podman=podman)
 
 
-def podman_files(environ: Mapping[str, str]) -> Iterator[Path]:
+def podman_files(environ: Environment | Mapping[str, str]) -> Iterator[Path]:
     """List where Podman keeps credentials; it looks for a registry in one after the other."""
     if given := environ.get("REGISTRY_AUTH_FILE"):
         yield Path(given)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import warnings
 from collections.abc import AsyncGenerator
 from types import TracebackType
@@ -156,6 +157,7 @@ class Live:
         if call.document is not None:
             body = aiohttp.BytesPayload(call.document, content_type="application/json")
         shared = self._shared and not again
+        outer = sys.exception()
         try:
             self._response = await session.request(
                 call.method,
@@ -168,6 +170,10 @@ class Live:
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
             if not shared or transport.closed or isinstance(error, aiohttp.ClientConnectorError):
                 raise
+        except asyncio.CancelledError as error:
+            # It passes through untouched, but for aiohttp's frames: the headers are in their variables.
+            without_frames(error, outer=outer)
+            raise
         else:
             return self._response
         # A kept connection was dead, and so was the one that aiohttp tried next. A new one is not.
@@ -338,7 +344,7 @@ class Transport:
 
     async def ping(self) -> Ping:
         """Ask the daemon, outside of any version, what it is."""
-        words = ""
+        words, outer = "", sys.exception()
         for method in ("HEAD", "GET"):  # a proxy may refuse HEAD
             try:
                 session = await self.session(shared=True)
@@ -353,6 +359,9 @@ class Transport:
                         body = await read_error_body(response, self.idle_timeout)
                         words = read_error(response.status, response.reason, body)[1]
             except DockerError:
+                raise
+            except asyncio.CancelledError as error:
+                without_frames(error, outer=outer)  # those of aiohttp have the headers in their variables
                 raise
             except Exception as error:  # noqa: BLE001 - translated, or raised as it is
                 raise self._unanswered(error)  # noqa: B904 - it has its cause

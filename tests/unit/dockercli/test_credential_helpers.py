@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiodocker_images import CredentialHelperError, DockerKeychain, RegistryAuth
+from aiodocker_images._dockercli.config import Environment
 from aiodocker_images._dockercli.credential_helpers import MAX_MESSAGE, CredentialHelpers, quotable
 from tests.conftest import Leftovers
 from tests.support.docker_home import DockerHome, basic
@@ -260,18 +261,18 @@ def counted(home: DockerHome) -> DockerHome:
 
 
 def ask(helpers: CredentialHelpers, home: DockerHome, count: int) -> list[asyncio.Task[RegistryAuth | None]]:
-    return [asyncio.create_task(helpers.get("x", R, home.environ)) for _ in range(count)]
+    return [asyncio.create_task(helpers.get("x", R, Environment(home.environ))) for _ in range(count)]
 
 
 async def test_look_ups_at_the_same_time_share_one_run_and_later_ones_run_anew(counted: DockerHome) -> None:
     helpers = CredentialHelpers(30)
     asking = ask(helpers, counted, 50)
-    other = asyncio.create_task(helpers.get("x", "other.example", counted.environ))
+    other = asyncio.create_task(helpers.get("x", "other.example", Environment(counted.environ)))
     await until(lambda: runs(counted) == 2)
     (counted.path / "go").touch()
     assert list(await asyncio.gather(*asking, other)) == [ME] * 51
     assert runs(counted) == 2
-    assert await helpers.get("x", R, counted.environ) == ME
+    assert await helpers.get("x", R, Environment(counted.environ)) == ME
     assert runs(counted) == 3
 
 
@@ -350,7 +351,7 @@ async def test_a_helper_gets_the_environment_as_it_was_when_it_was_asked(home: D
     """Threads find and start it: what the program changes meanwhile is not half in it."""
     home.helper("x", f"echo \"$MARK\" >{home.path}/mark; echo '{ANSWER}'")
     environ = {**home.environ, "MARK": "before"}
-    asking = asyncio.create_task(CredentialHelpers(30).get("x", R, environ))
+    asking = asyncio.create_task(CredentialHelpers(30).get("x", R, Environment(environ)))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     environ["MARK"] = "after"
