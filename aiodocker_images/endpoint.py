@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -20,16 +21,25 @@ __all__ = ["Endpoint", "SSHTarget", "TLSConfig"]
 
 DEFAULT_SOCKET: Final = "/var/run/docker.sock"
 DEFAULT_PIPE: Final = "npipe:////./pipe/docker_engine"
+DEFAULT_HOST: Final = "localhost"
 DEFAULT_PORT: Final = 2375
 DEFAULT_TLS_PORT: Final = 2376
+MAX_DIGITS: Final = 5
+"""Digits of a port."""
+
 PODMAN_SOCKET: Final = "/run/podman/podman.sock"
 
 _SCHEMES: Final = ("unix", "npipe", "tcp", "http", "https", "ssh")
 
 # What yarl makes of a host: a name in IDNA's ASCII, or an address. It lets spaces and much else pass.
 _HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(?:%[A-Za-z0-9._-]+)?")
-# Without a scheme, the docker CLI takes anything for a TCP address; here it must look like one.
-_HOST_AND_PORT = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
+# Without a scheme, the docker CLI takes anything for a TCP address, a file name, too; here it must look like one:
+# host:port, perhaps with a path; host: and :port, of which the other half is the default; localhost or an IP address.
+_BARE_ADDRESS = re.compile(
+    r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])?:[0-9]+(?:/.*)?|(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):"
+    r"|localhost|(?:[0-9]{1,3}\.){3}[0-9]{1,3}|\[[0-9A-Fa-f:.]+\]"
+)
+_AUTHORITY = re.compile(r"(?:\[[^\[\]]*\]|[^\[\]:]*)(?::(?P<port>[^:]*))?")
 # A proxy may offer an Engine under a path.
 _BASE_PATH = re.compile(r"(?:/(?!\.\.?(?:/|$))[A-Za-z0-9._~-]+)*/?")
 _PIPE = re.compile(r"//\./pipe/[^/\\\0]+")
@@ -124,8 +134,8 @@ class Endpoint:
             return endpoint
         if endpoint is not None:
             return _secured(cls.parse(os.fspath(endpoint), source="argument"), environ)
-        if host := environ.get("DOCKER_HOST"):
-            return _secured(cls.parse(host, source="DOCKER_HOST"), environ)
+        if (chosen := _environment_host(environ)) is not None:
+            return chosen
         considered = ["DOCKER_HOST: not set"]
         name, chosen_by = environ.get("DOCKER_CONTEXT", ""), "DOCKER_CONTEXT"
         if not name:
@@ -143,20 +153,30 @@ class Endpoint:
     def from_context(cls, name: str, *, environ: Mapping[str, str] | None = None) -> Endpoint:
         """Return the endpoint of a docker context, by its name.
 
+        "default" is, as for the docker CLI, what is chosen without a context: `DOCKER_HOST`, or a default socket.
+
         Raises `ContextNotFoundError`, and `ConfigError` for a context that makes no sense.
         """
         environ = os.environ if environ is None else environ
         if name == DEFAULT_CONTEXT:
-            return _default(environ)
+            return _environment_host(environ) or _default(environ)
         return _of_context(read_context(name, environ, chosen_by="argument"), environ)
 
     @classmethod
     def parse(cls, text: str, *, source: str = "argument", tls: TLSConfig | None = None) -> Endpoint:
-        """Read an address: a URL, an absolute path of a unix socket, or host:port. Raises `ConfigError`."""
+        """Read an address: a URL, an absolute path of a unix socket, or host:port. Raises `ConfigError`.
+
+        As for the docker CLI, white space around it does not count, and what is left out of it is the default:
+        "tcp://" and ":2375" are on localhost, "unix://" is /var/run/docker.sock, "npipe://" Docker's named pipe.
+        """
+        text = text.strip()
         if text.startswith("/"):
             text = f"unix://{text}"
-        elif _HOST_AND_PORT.fullmatch(text):
+        elif _BARE_ADDRESS.fullmatch(text):
             text = f"tcp://{text}"
+        scheme, separator, rest = text.partition("://")
+        if separator:
+            text = f"{scheme}://{_with_defaults(scheme.lower(), rest)}"
         return cls(text, source, tls)
 
     @property
@@ -221,17 +241,22 @@ class Endpoint:
             raise self._error("expected nothing but a port behind the ']'")  # yarl before 1.24 overlooks it
         if not rest.isprintable():  # the standard library drops line ends and tabs from URLs
             raise self._error("there is an unprintable character in it")
+        authority = _AUTHORITY.fullmatch(rest.partition("/")[0].partition("?")[0].partition("#")[0])
+        if authority is None:
+            raise self._error("an IPv6 address is written in brackets, as in tcp://[::1]:2375")
+        port = authority["port"]
+        if port and not (port.isascii() and port.isdecimal() and len(port) <= MAX_DIGITS and int(port) < 1 << 16):
+            raise self._error("a port is a number from 1 to 65535")
         try:
             url = URL(f"http://{rest}")
             host = url.host and url.raw_host  # the first can fail where the second does not
-            port = url.explicit_port
         except ValueError as error:
-            raise self._error(str(error)) from error
+            raise self._error("the host is not one that can be looked up") from error
         if not host:
             raise self._error("the host is missing, as in tcp://127.0.0.1:2375")
         if not _HOST.fullmatch(host):
             raise self._error(f"{host!r} is not a host")
-        if port == 0:
+        if port and int(port) == 0:
             raise self._error("no daemon listens on port 0")
         # Of the text, for yarl resolves dots.
         if {"?", "#"} & set(rest) or not _BASE_PATH.fullmatch(f"/{rest.partition('/')[2]}"):
@@ -251,6 +276,28 @@ class Endpoint:
         scheme, separator, _ = user.partition("://")
         shown = f"{scheme + separator if separator else ''}…@{host}" if at else self.url
         return ConfigError(f"{shown[:200]!r} (from {self.source}) is no endpoint: {reason}")
+
+
+def _with_defaults(scheme: str, rest: str) -> str:
+    """Add to an address what the docker CLI adds. The port of TCP depends on TLS, and is added where it is used."""
+    if scheme == "unix":
+        return rest or DEFAULT_SOCKET
+    if scheme == "npipe":
+        return rest or DEFAULT_PIPE.partition("://")[2]
+    if scheme != "tcp" or "@" in rest:
+        return rest
+    authority, slash, path = rest.partition("/")
+    if authority.endswith("]:") or authority.count(":") == 1:
+        authority = authority.removesuffix(":")
+    if (authority.startswith(":") and authority.count(":") == 1) or not rest:
+        authority = f"{DEFAULT_HOST}{authority}"
+    return f"{authority}{slash}{path}"
+
+
+def _environment_host(environ: Mapping[str, str]) -> Endpoint | None:
+    """Return the endpoint that `DOCKER_HOST` names; None if it names none."""
+    host = environ.get("DOCKER_HOST", "")
+    return _secured(Endpoint.parse(host, source="DOCKER_HOST"), environ) if host.strip() else None
 
 
 def _secured(endpoint: Endpoint, environ: Mapping[str, str]) -> Endpoint:
@@ -293,8 +340,13 @@ def _default(environ: Mapping[str, str]) -> Endpoint:
     considered: list[str] = []
     refused: list[str] = []
     for path in _default_sockets(environ):
-        if not os.path.exists(path):  # noqa: PTH110 - Path's raises for a directory that may not be entered
+        try:
+            is_socket = stat.S_ISSOCK(path.stat().st_mode)
+        except (OSError, ValueError):  # ValueError: a NUL is in it
             considered.append(f"{path}: not there")
+            continue
+        if not is_socket:
+            considered.append(f"{path}: not a socket")  # Docker makes a directory of what it mounts and is not there
         elif not os.access(path, os.R_OK | os.W_OK):
             considered.append(f"{path}: not for this user")
             refused.append(str(path))

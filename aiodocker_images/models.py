@@ -16,8 +16,8 @@ from typing import Any, Final
 import msgspec
 from msgspec import field
 
+from ._platform import Platform
 from ._struct import Model, Nullable, UnixTime, WireTime, in_utc
-from .errors import InvalidPlatformError
 
 __all__ = [
     "Attestation",
@@ -56,38 +56,6 @@ __all__ = [
     "SignerIdentity",
     "UnpackedSize",
 ]
-
-_PLATFORM = re.compile(r"([A-Za-z0-9_.-]+)/([A-Za-z0-9_.-]+)(?:/([A-Za-z0-9_.-]+))?", re.ASCII)
-
-
-class Platform(
-    Model,
-    frozen=True,
-    kw_only=True,
-    rename={"os_version": "os.version", "os_features": "os.features"},
-    omit_defaults=True,
-):
-    """An operating system and an architecture, such as linux/arm64/v8."""
-
-    os: Nullable[str] = ""
-    architecture: Nullable[str] = ""
-    variant: Nullable[str] = ""
-    os_version: Nullable[str] = ""
-    os_features: Nullable[tuple[str, ...]] = ()
-
-    @classmethod
-    def parse(cls, text: str | Platform) -> Platform:
-        """Read "os/architecture[/variant]"; raise `InvalidPlatformError` for anything else."""
-        if isinstance(text, Platform):
-            return text
-        match = _PLATFORM.fullmatch(text)
-        if match is None:
-            raise InvalidPlatformError(f"{text[:80]!r} is not a platform such as linux/amd64 or linux/arm64/v8")
-        os, architecture, variant = (part.lower() for part in match.groups(default=""))
-        return cls(os=os, architecture=architecture, variant=variant)
-
-    def __str__(self) -> str:
-        return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
 
 
 class Descriptor(Model, frozen=True, kw_only=True, rename="camel"):

@@ -212,7 +212,8 @@ def _flaw(domain: str, path: str, tag: str | None, digest: str | None) -> str | 
 
 
 def _domain_flaw(domain: str) -> str | None:
-    if not _DOMAIN.fullmatch(domain):
+    # To Docker, a name such as my_reg.local/app has no registry, as host names have no '_', but is a name all the same.
+    if not _DOMAIN.fullmatch(domain) and not ("." in domain and _COMPONENT.fullmatch(domain)):
         return (
             f"{shown(domain)} is not a registry: a host name of letters, digits, '-' and '.',"
             " or an IPv6 address in brackets, and perhaps ':' with a port number"

@@ -47,6 +47,30 @@ GOOD = [
     ("ssh://remote", "ssh://remote", "ssh", "http://docker"),
     ("ssh://me@remote:22/run/docker.sock", "ssh://me@remote:22/run/docker.sock", "ssh", "http://docker"),
     ("npipe:////./pipe/docker_engine", "npipe:////./pipe/docker_engine", "npipe", "http://docker"),
+    # What is left out is the docker CLI's default, and white space around it does not count.
+    ("unix://", "unix:///var/run/docker.sock", "unix", "http://docker"),
+    ("npipe://", "npipe:////./pipe/docker_engine", "npipe", "http://docker"),
+    ("tcp://", "tcp://localhost", "tcp", "http://localhost:2375"),
+    ("tcp://:2375", "tcp://localhost:2375", "tcp", "http://localhost:2375"),
+    ("tcp://:2376", "tcp://localhost:2376", "tcp", "http://localhost:2376"),
+    ("tcp://:7777/path", "tcp://localhost:7777/path", "tcp", "http://localhost:7777/path"),
+    (" tcp://:7777/path ", "tcp://localhost:7777/path", "tcp", "http://localhost:7777/path"),
+    ("tcp://host:", "tcp://host", "tcp", "http://host:2375"),
+    ("tcp://192.168:8080", "tcp://192.168:8080", "tcp", None),
+    ("0.0.0.1:", "tcp://0.0.0.1", "tcp", "http://0.0.0.1:2375"),
+    ("0.0.0.1:5555/path", "tcp://0.0.0.1:5555/path", "tcp", "http://0.0.0.1:5555/path"),
+    ("[::1]:", "tcp://[::1]", "tcp", "http://[::1]:2375"),
+    ("[::1]:5555/path", "tcp://[::1]:5555/path", "tcp", "http://[::1]:5555/path"),
+    ("[0:0:0:0:0:0:0:1]:5555", "tcp://[0:0:0:0:0:0:0:1]:5555", "tcp", None),
+    (":6666", "tcp://localhost:6666", "tcp", "http://localhost:6666"),
+    (":6666/path", "tcp://localhost:6666/path", "tcp", "http://localhost:6666/path"),
+    ("localhost", "tcp://localhost", "tcp", "http://localhost:2375"),
+    ("localhost:", "tcp://localhost", "tcp", "http://localhost:2375"),
+    ("localhost:5555/path", "tcp://localhost:5555/path", "tcp", "http://localhost:5555/path"),
+    ("127.0.0.1", "tcp://127.0.0.1", "tcp", "http://127.0.0.1:2375"),
+    ("[::1]", "tcp://[::1]", "tcp", "http://[::1]:2375"),
+    ("\ttcp://127.0.0.1:2375\r\n", "tcp://127.0.0.1:2375", "tcp", "http://127.0.0.1:2375"),
+    (" /var/run/docker.sock\n", "unix:///var/run/docker.sock", "unix", "http://docker"),
 ]
 
 
@@ -68,41 +92,48 @@ NOTHING_BUT = "expected nothing but a host and a port"
 PLAIN_PATH = "expected nothing but a host, a port and perhaps a plain path"
 SSH_FORM = "expected ssh://user@host:port/path/to/docker.sock, all but the host optional"
 PIPE_FORM = "a named pipe is written as in npipe:////./pipe/docker_engine"
+PORT = "a port is a number from 1 to 65535"
+BRACKETS = "an IPv6 address is written in brackets, as in tcp://[::1]:2375"
 NO_HOST = "the host is missing, as in tcp://127.0.0.1:2375"
 
 BAD = [
     ("", SUPPORTED),
     ("docker.sock", SUPPORTED),
     ("./docker.sock", SUPPORTED),
-    ("localhost", SUPPORTED),
     ("localhost:x", SUPPORTED),
-    ("127.0.0.1:99999", None),
+    ("127.0.0.1:99999", PORT),
     (r"\\.\pipe\docker_engine", SUPPORTED),
     (r"C:\docker.sock", SUPPORTED),
     ("fd://", SUPPORTED),
     ("file:///var/run/docker.sock", SUPPORTED),
     ("://127.0.0.1", SUPPORTED),
-    (" tcp://127.0.0.1", SUPPORTED),
     ("unix:/var/run/docker.sock", SUPPORTED),
-    ("unix://", ABSOLUTE),
     ("unix://docker.sock", ABSOLUTE),
     ("unix://./docker.sock", ABSOLUTE),
     ("/docker\0.sock", "a path has no NUL"),
     ("unix:///docker\0.sock", "a path has no NUL"),
-    ("tcp://", NO_HOST),
-    ("tcp://:2375", None),
     ("tcp:///", NO_HOST),
     ("tcp:///var/run/docker.sock", NO_HOST),
-    ("tcp://127.0.0.1:x", None),
-    ("tcp://127.0.0.1:99999", None),
-    ("tcp://127.0.0.1:-1", None),
+    ("tcp://127.0.0.1:x", PORT),
+    ("tcp://:port", PORT),
+    ("tcp://127.0.0.1:99999", PORT),
+    ("tcp://0.0.0.0:1234567890", PORT),
+    ("tcp://127.0.0.1:-1", PORT),
+    ("tcp://127.0.0.1:\u0663", PORT),
+    ("something with spaces", SUPPORTED),
+    ("udp://127.0.0.1:2375", SUPPORTED),
+    ("unknown://", SUPPORTED),
+    ("tcp:a.b.c.d", SUPPORTED),
+    ("tcp:a.b.c.d/path", SUPPORTED),
+    ("tcp://unix:///run/docker.sock", PLAIN_PATH),
+    ("tcp://\u2100.example", "the host is not one that can be looked up"),
     ("tcp://127.0.0.1:0", "no daemon listens on port 0"),
-    ("tcp://[::1", None),
-    ("tcp://::1", None),
+    ("tcp://[::1", BRACKETS),
+    ("tcp://::1", BRACKETS),
+    ("::1", SUPPORTED),
     ("tcp://[::1]x", None),
     ("tcp://a b", "'a b' is not a host"),
     ("tcp://a\nb", "there is an unprintable character in it"),
-    ("tcp://127.0.0.1 ", None),
     ("tcp://a%2fb", "'a%2fb' is not a host"),
     ("tcp://127.0.0.1/../x", PLAIN_PATH),
     ("tcp://127.0.0.1/a/..", PLAIN_PATH),
@@ -134,7 +165,7 @@ BAD = [
     ("ssh://host/../x", SSH_FORM),
     ("ssh://host?x", SSH_FORM),
     ("ssh://host#x", SSH_FORM),
-    ("ssh://host/x\n", SSH_FORM),
+    ("ssh://host/x\ny", SSH_FORM),
     ("npipe://docker_engine", PIPE_FORM),
     ("npipe:////./pipe/", PIPE_FORM),
     ("npipe:////./pipe/a/b", PIPE_FORM),
@@ -278,13 +309,16 @@ def test_without_a_runtime_directory_it_is_the_usual_one(
     """Services have no XDG_RUNTIME_DIR, and a rootless Engine runs all the same."""
     usual = f"/run/user/{os.getuid()}/docker.sock"
 
-    def exists(path: str | os.PathLike[str]) -> bool:
-        return os.fspath(path) == usual
+    real: Callable[..., os.stat_result] = os.stat
+
+    def stat(path: str | os.PathLike[str], *, follow_symlinks: bool = True) -> os.stat_result:
+        return real(places["docker"] if os.fspath(path) == usual else path, follow_symlinks=follow_symlinks)
 
     def access(path: str | os.PathLike[str], mode: int) -> bool:
-        return exists(path) and bool(mode)
+        return os.fspath(path) == usual and bool(mode)
 
-    monkeypatch.setattr(os.path, "exists", exists)
+    _listening(places["docker"])
+    monkeypatch.setattr(os, "stat", stat)
     monkeypatch.setattr(os, "access", access)
     assert Endpoint.resolve(environ={"HOME": "/dev/null"}).socket_path == usual
 
@@ -508,3 +542,33 @@ def test_any_text_is_an_endpoint_that_requests_can_be_sent_to_or_a_config_error(
     assert not base.fragment
     assert base.port
     assert (made.scheme in ("unix", "npipe", "ssh")) == (base == URL("http://docker"))
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, Path.touch], ids=["directory", "file"])
+def test_what_is_not_a_socket_at_a_default_place_is_passed_over(
+    places: dict[str, Path], environ: dict[str, str], make: Callable[[Path], object]
+) -> None:
+    """Docker makes a directory of a path that it is told to mount and that is not there, a socket's, too."""
+    places["docker"].parent.mkdir()
+    make(places["docker"])
+    _listening(places["podman"])
+    found = Endpoint.resolve(environ=environ)
+    assert found.socket_path == str(places["podman"])
+    assert f"{places['docker']}: not a socket" in found.considered
+
+
+@pytest.mark.parametrize("host", ["tcp://127.0.0.1:2375", " tcp://127.0.0.1:2375\n"])
+def test_the_default_context_is_what_is_chosen_without_one(
+    places: dict[str, Path], environ: dict[str, str], host: str
+) -> None:
+    _listening(places["docker"])
+    assert Endpoint.from_context("default", environ=environ).socket_path == str(places["docker"])
+    named = {**environ, "DOCKER_HOST": host}
+    for found in (Endpoint.from_context("default", environ=named), Endpoint.resolve(environ=named)):
+        assert (found.url, found.source) == ("tcp://127.0.0.1:2375", "DOCKER_HOST")
+
+
+@pytest.mark.parametrize("host", ["", " ", "\r\n"], ids=ascii)
+def test_a_blank_docker_host_names_nothing(places: dict[str, Path], environ: dict[str, str], host: str) -> None:
+    _listening(places["docker"])
+    assert Endpoint.resolve(environ={**environ, "DOCKER_HOST": host}).source == "default socket"

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiodocker_images import models
+from aiodocker_images import _platform, models
 from aiodocker_images._struct import Model
 from aiodocker_images.errors import InvalidPlatformError
 from aiodocker_images.models import (
@@ -48,7 +48,7 @@ ANSWERS = {name: cls for name, cls in MODELS.items() if cls is not Ping}  # a pi
 def _nullable_fields() -> dict[str, set[str]]:
     """Read from the source which fields are declared with None: at run time they all take it."""
     found: dict[str, set[str]] = {}
-    for node in ast.parse(inspect.getsource(models)).body:
+    for node in (*ast.parse(inspect.getsource(models)).body, *ast.parse(inspect.getsource(_platform)).body):
         if isinstance(node, ast.ClassDef) and node.name in MODELS:
             declared = [each for each in node.body if isinstance(each, ast.AnnAssign)]
             found[node.name] = {
@@ -527,15 +527,74 @@ def test_a_time_given_to_the_constructor_is_kept() -> None:
     assert ImageSummary(created=MOMENT).created is MOMENT
 
 
+HERE = Platform.parse("linux").architecture  # of this machine
+
+
+def on_linux(architecture: str, variant: str = "", version: str = "", features: tuple[str, ...] = ()) -> Platform:
+    return Platform(os="linux", architecture=architecture, variant=variant, os_version=version, os_features=features)
+
+
+def on_windows(architecture: str, version: str = "", features: tuple[str, ...] = ()) -> Platform:
+    return Platform(os="windows", architecture=architecture, os_version=version, os_features=features)
+
+
 PLATFORMS: list[tuple[str, Platform, str]] = [
-    ("linux/amd64", Platform(os="linux", architecture="amd64"), "linux/amd64"),
-    ("linux/arm64/v8", Platform(os="linux", architecture="arm64", variant="v8"), "linux/arm64/v8"),
-    ("linux/arm/v7", Platform(os="linux", architecture="arm", variant="v7"), "linux/arm/v7"),
-    ("Linux/AMD64", Platform(os="linux", architecture="amd64"), "linux/amd64"),
-    ("windows/amd64", Platform(os="windows", architecture="amd64"), "windows/amd64"),
+    ("linux/amd64", on_linux("amd64"), "linux/amd64"),
+    ("linux/arm64", on_linux("arm64"), "linux/arm64"),
+    ("linux/arm64/v8", on_linux("arm64", "v8"), "linux/arm64/v8"),
+    ("linux/arm64/8", on_linux("arm64", "v8"), "linux/arm64/v8"),
+    ("linux/arm64/v9.0", on_linux("arm64", "v9"), "linux/arm64/v9"),
+    ("linux/aarch64", on_linux("arm64"), "linux/arm64"),
+    ("linux/arm", on_linux("arm"), "linux/arm"),
+    ("linux/arm/v7", on_linux("arm", "v7"), "linux/arm/v7"),
+    ("linux/arm/7", on_linux("arm", "v7"), "linux/arm/v7"),
+    ("linux/arm/v6", on_linux("arm", "v6"), "linux/arm/v6"),
+    ("linux/armhf", on_linux("arm"), "linux/arm"),
+    ("linux/armel", on_linux("arm", "v6"), "linux/arm/v6"),
+    ("linux/amd64/v1", on_linux("amd64"), "linux/amd64"),
+    ("linux/amd64/v3", on_linux("amd64", "v3"), "linux/amd64/v3"),
+    ("linux/i386", on_linux("386"), "linux/386"),
+    ("linux/s390x", on_linux("s390x"), "linux/s390x"),
+    ("linux/x86_64", on_linux("amd64"), "linux/amd64"),
+    ("Linux/AMD64", on_linux("amd64"), "linux/amd64"),
+    ("Linux/x86-64", on_linux("amd64"), "linux/amd64"),
+    ("macOS/arm64", Platform(os="darwin", architecture="arm64"), "darwin/arm64"),
+    ("windows/amd64", on_windows("amd64"), "windows/amd64"),
     ("unknown/unknown", Platform(os="unknown", architecture="unknown"), "unknown/unknown"),
     ("wasi/wasm", Platform(os="wasi", architecture="wasm"), "wasi/wasm"),
-    ("linux/x86_64", Platform(os="linux", architecture="x86_64"), "linux/x86_64"),
+    # An architecture alone is on Linux, and a system alone on this machine's architecture.
+    ("arm", on_linux("arm"), "linux/arm"),
+    ("armel", on_linux("arm", "v6"), "linux/arm/v6"),
+    ("armhf", on_linux("arm"), "linux/arm"),
+    ("arm64", on_linux("arm64"), "linux/arm64"),
+    ("Aarch64", on_linux("arm64"), "linux/arm64"),
+    ("amd64", on_linux("amd64"), "linux/amd64"),
+    ("x86_64", on_linux("amd64"), "linux/amd64"),
+    ("i386", on_linux("386"), "linux/386"),
+    ("s390x", on_linux("s390x"), "linux/s390x"),
+    ("linux", on_linux(HERE), f"linux/{HERE}"),
+    ("macOS", Platform(os="darwin", architecture=HERE), f"darwin/{HERE}"),
+    ("windows", on_windows(HERE), f"windows/{HERE}"),
+    ("windows()", on_windows(HERE), f"windows/{HERE}"),
+    ("windows(10.0.17763)", on_windows(HERE, "10.0.17763"), f"windows(10.0.17763)/{HERE}"),
+    # A system may have a version, and features.
+    ("windows(10.0.17763)/amd64", on_windows("amd64", "10.0.17763"), "windows(10.0.17763)/amd64"),
+    (
+        "windows(10.0.17763+win32k)/amd64",
+        on_windows("amd64", "10.0.17763", ("win32k",)),
+        "windows(10.0.17763+win32k)/amd64",
+    ),
+    ("linux(+gpu)/amd64", on_linux("amd64", features=("gpu",)), "linux(+gpu)/amd64"),
+    ("linux(+simd+gpu)/amd64", on_linux("amd64", features=("simd", "gpu")), "linux(+gpu+simd)/amd64"),
+    (
+        "windows(10.0.17763%2Bbuild.42)/amd64",
+        on_windows("amd64", "10.0.17763+build.42"),
+        "windows(10.0.17763%2Bbuild.42)/amd64",
+    ),
+    ("windows(50%25done)/amd64", on_windows("amd64", "50%done"), "windows(50%25done)/amd64"),
+    ("windows(1.0%28beta%29)/amd64", on_windows("amd64", "1.0(beta)"), "windows(1.0%28beta%29)/amd64"),
+    ("windows(a%2Fb)/amd64", on_windows("amd64", "a/b"), "windows(a%2Fb)/amd64"),
+    ("linux(+feat%2Bv2)/amd64", on_linux("amd64", features=("feat+v2",)), "linux(+feat%2Bv2)/amd64"),
 ]
 
 
@@ -543,12 +602,25 @@ PLATFORMS: list[tuple[str, Platform, str]] = [
 def test_a_platform_is_read_and_shown(text: str, platform: Platform, shown: str) -> None:
     assert Platform.parse(text) == platform
     assert str(platform) == shown
-    assert Platform.parse(shown) == platform
+    assert str(Platform.parse(shown)) == shown
     assert Platform.parse(platform) is platform
 
 
-NO_PLATFORMS = ["", "linux", "amd64", "linux/", "/amd64", "linux//v8", "linux/arm64/v8/x", "linux/amd64/", "a b"]
+NO_PLATFORMS = [
+    "",
+    "linux/",
+    "/amd64",
+    "linux//v8",
+    "linux/arm64/v8/x",
+    "linux/amd64/",
+    "a b",
+    "intel",
+    "linux/a/b/c/d",
+]
 NO_PLATFORMS_EITHER = [
+    *("*", "linux/*", "*/arm64", "linux/&", "linux/arm64/*", "a.b/amd64", "arm64()", "amd64(1)", "linux((1))/amd64"),
+    *("linux(1/amd64", "linux1)/amd64", "linux(+)/amd64", "linux(1+)/amd64", "linux(%)/amd64", "linux(%2)/amd64"),
+    *("linux(%zz)/amd64", "linux(1)x/amd64", "linux/amd64(1)", "linux(a b)/amd64"),
     " linux/amd64",
     "linux/amd64\n",
     "linux\\amd64",
@@ -566,12 +638,24 @@ def test_nothing_else_is_a_platform(text: str) -> None:
     assert len(str(caught.value)) < 200
 
 
-PART = st.from_regex(r"[a-z0-9_.-]{1,12}", fullmatch=True)
+PART = st.from_regex(r"[a-z0-9_-]{1,12}", fullmatch=True)
+OPTION = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)
 
 
-@given(st.builds(Platform, os=PART, architecture=PART, variant=PART | st.just("")))
+@given(
+    st.builds(
+        Platform,
+        os=PART,
+        architecture=PART,
+        variant=PART | st.just(""),
+        os_version=OPTION | st.just(""),
+        os_features=st.lists(OPTION, max_size=3).map(tuple),
+    )
+)
 def test_a_platform_survives_its_text(platform: Platform) -> None:
-    assert Platform.parse(str(platform)) == platform
+    read_back = Platform.parse(str(platform))
+    assert (read_back.os_version, sorted(read_back.os_features)) == (platform.os_version, sorted(platform.os_features))
+    assert Platform.parse(str(read_back)) == read_back
 
 
 ENCODED: list[tuple[Platform, Mapping[str, object]]] = [
