@@ -280,8 +280,8 @@ def _is_hollow(image: ImageInspect) -> bool:
     So answers Docker 29 (containerd store, API 1.56) about a platform that the image has in its registry, but that
     was not pulled. Docker 28.5 answers with status 404.
     """
-    layers = image.root_fs.layers if image.root_fs is not None else ()
-    return bool(image.id) and not (image.os or image.architecture or image.size or layers)
+    root = image.root_fs
+    return root is not None and not (root.layers or image.os or image.architecture or image.size)
 
 
 def _usage_of(answer: _DiskUsage) -> ImageDiskUsage:

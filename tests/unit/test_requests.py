@@ -513,10 +513,31 @@ async def test_the_default_platform_of_the_environment_is_honoured(
     assert dict(wire.only.query).get("platform") == platform
 
 
-async def test_a_default_platform_that_is_none_is_refused_by_name(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DOCKER_DEFAULT_PLATFORM", "arm")
+@pytest.mark.parametrize(
+    ("default", "sent"),
+    [
+        ("arm64", "linux/arm64"),
+        ("linux/x86_64", "linux/amd64"),
+        ("windows(10.0.17763+win32k)/amd64", "windows(10.0.17763+win32k)/amd64"),
+    ],
+)
+async def test_a_default_platform_is_sent_whole_and_by_its_usual_names(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch, default: str, sent: str
+) -> None:
+    """The version and the features of a system are part of it."""
+    monkeypatch.setenv("DOCKER_DEFAULT_PLATFORM", default)
+    wire.body = PULLED
     async with ImageService(NOWHERE, api_version=NEWEST) as images:
-        with pytest.raises(InvalidPlatformError, match=r"'arm' is not a platform .* \(from DOCKER_DEFAULT_PLATFORM\)$"):
+        await images.pull("a:1")
+    assert dict(wire.only.query)["platform"] == sent
+
+
+async def test_a_default_platform_that_is_none_is_refused_by_name(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_DEFAULT_PLATFORM", "intel")
+    async with ImageService(NOWHERE, api_version=NEWEST) as images:
+        with pytest.raises(
+            InvalidPlatformError, match=r"'intel' is not a platform .* \(from DOCKER_DEFAULT_PLATFORM\)$"
+        ):
             await images.pull("a:1")
     assert wire.sent == []
 
@@ -713,11 +734,11 @@ MISUSES: dict[str, tuple[Call, type[Exception]]] = {
     "import with one text of changes": (lambda images: images.import_image(TAR, changes="CMD x"), TypeError),
     "save of nothing": (lambda images: drained(images.save_stream()), InvalidReferenceError),
     "save in no pieces": (lambda images: drained(images.save_stream("a", chunk_size=0)), ValueError),
-    "pull of no platform": (lambda images: images.pull("a", platform="linux"), InvalidPlatformError),
+    "pull of no platform": (lambda images: images.pull("a", platform="intel"), InvalidPlatformError),
     "push of no platform": (lambda images: images.push("a", platform=""), InvalidPlatformError),
     "inspect no platform": (lambda images: images.inspect("a", platform="x y/z"), InvalidPlatformError),
     "load of no platform": (lambda images: images.load(TAR, platforms=["linux/"]), InvalidPlatformError),
-    "remove no platform": (lambda images: images.remove("a", platforms="linux"), InvalidPlatformError),
+    "remove no platform": (lambda images: images.remove("a", platforms="intel"), InvalidPlatformError),
 }
 
 

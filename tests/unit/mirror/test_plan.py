@@ -60,7 +60,7 @@ MISTAKES: list[tuple[str, str, str]] = [
         "[per_registry]\n'r.x' = 1\n'r' = 2" + REST,
         ", line 3, per_registry.r: 'r' is not a registry",
     ),
-    ("no platform", "platforms = ['amd64']" + REST, ", line 1, platforms: 'amd64' is not a platform"),
+    ("no platform", "platforms = ['intel']" + REST, ", line 1, platforms: 'intel' is not a platform"),
     ("not all", "platforms = 'every'" + REST, ", line 1, platforms: "),
     ("a source's platform", REST + "platform = 'x'", ", line 5, source[0].platform: 'x' is not a platform"),
     (
