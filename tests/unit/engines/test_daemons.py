@@ -330,6 +330,17 @@ def test_a_program_in_go_is_built_once_for_each_version_of_its_source(
         golang.built(source, [], "")
 
 
+@pytest.mark.parametrize("directory", ["bin", "usr/bin"], ids=["Debian 12", "Debian 13"])
+def test_busybox_is_found_where_the_release_has_it(
+    directory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ENGINES_CACHE", str(tmp_path))
+    busybox = packages.unpacked_at("tools") / directory / "busybox"
+    busybox.parent.mkdir(parents=True)
+    busybox.touch()
+    assert engines.busybox() == busybox
+
+
 def test_an_unknown_engine_is_named_with_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["run", "docker19", "--", "true"])
