@@ -20,6 +20,8 @@
     │   ├── InvalidArchiveError(APIError)         the Engine cannot load or import the archive that it was sent
     │   └── LocalFileError(OSError)               a local file behind `to=`, `source` or a build's context failed
     ├── DigestMismatchError(ValueError)           content is not what its digest or size promised
+    ├── PlatformMismatchError                     the image that came is for another platform
+    ├── NotGivenBackError                         a mirror run could not put names back as they were
     ├── UnsupportedManifestError(ValueError)      a manifest of a kind that cannot be handled
     ├── UnsupportedAPIVersionError                raised before anything is sent
     ├── InvalidArgumentError(ValueError)          an argument has a wrong value: raised at the call
@@ -58,6 +60,8 @@ __all__ = [
     "LocalFileError",
     "NoSpaceError",
     "NotFoundError",
+    "NotGivenBackError",
+    "PlatformMismatchError",
     "RateLimitedError",
     "RegistryUnreachableError",
     "ServerError",
@@ -289,6 +293,38 @@ class DigestMismatchError(DockerError, ValueError):
         self.expected = expected
         self.actual = actual
         self.who = who
+
+
+class PlatformMismatchError(DockerError):
+    """The image that came is for another platform (`actual`) than the one that was asked for (`wanted`)."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        wanted: str,
+        actual: str,
+        operation: str | None = None,
+        endpoint: str | None = None,
+    ) -> None:
+        super().__init__(message, operation=operation, endpoint=endpoint)
+        self.wanted = wanted
+        self.actual = actual
+
+
+class NotGivenBackError(DockerError):
+    """A mirror run could not put all names on the Engine back as they were; `names` are those that are left."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        names: tuple[str, ...] = (),
+        operation: str | None = None,
+        endpoint: str | None = None,
+    ) -> None:
+        super().__init__(message, operation=operation, endpoint=endpoint)
+        self.names = names
 
 
 class UnsupportedManifestError(DockerError, ValueError):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import msgspec
 
+from ._aio.threads import outlast
 from ._api.build import Build
 from ._api.events import Events
 from ._api.images import Images
@@ -75,6 +77,7 @@ class ImageService(Transfers, Images, Registry, Build, Events):
             connect_timeout=connect_timeout,
         )
         super().__init__(transport, DockerKeychain() if keychain is None else keychain)
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     @property
     def endpoint(self) -> Endpoint:
@@ -130,12 +133,28 @@ class ImageService(Transfers, Images, Registry, Build, Events):
         except UNDECODABLE:
             return body.decode("utf-8", "replace")
 
+    def end_with(self, task: asyncio.Task[Any]) -> None:
+        """Let `aclose` cancel a task and wait for it before it closes anything.
+
+        For work that is made of several calls and tidies up after itself with further ones, as `mirror` does.
+        """
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
     async def aclose(self) -> None:
         """End the live streams (they raise `StreamInterruptedError`) and close every connection.
 
+        Runs of `mirror` on this service are ended first, and give back what they borrowed.
         Again is harmless. `async with` calls it.
         """
-        await self._transport.aclose()
+        tasks = [task for task in self._tasks if task.get_loop() is asyncio.get_running_loop()]
+        for task in tasks:
+            task.cancel()
+        try:
+            if tasks:
+                await outlast(asyncio.ensure_future(asyncio.wait(tasks)))
+        finally:
+            await self._transport.aclose()
 
     async def __aenter__(self) -> Self:
         """Return the service; nothing is opened before the first request."""

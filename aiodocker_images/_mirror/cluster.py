@@ -113,6 +113,7 @@ def mirror_on_cluster(
     journal: str | os.PathLike[str] | None = None,
     keep: bool = False,
     require_digest: bool = False,
+    narrow: bool = False,
 ) -> AsyncGenerator[MirrorOutcome, None]:
     """Mirror images as `mirror` does, on the workers of a Dask cluster, and yield outcomes as they come back.
 
@@ -137,6 +138,7 @@ def mirror_on_cluster(
         dry_run=dry_run,
         keep=keep,
         require_digest=require_digest,
+        narrow=narrow,
     )
     connected: Any = client
     return _outcomes(
@@ -283,9 +285,8 @@ async def _give_back_for_the_lost(images: ImageService, path: Path, options: Opt
         if other != path:
             with contextlib.suppress(ConfigError):  # in use, or no journal
                 async with Journal(other) as journal:
-                    if str(images.endpoint) in journal.state.began:
-                        with contextlib.suppress(DockerError):
-                            await Run(images, (), options, journal, emit=lambda _: None).settle()
+                    with contextlib.suppress(DockerError):
+                        await Run(images, (), options, journal, emit=lambda _: None).settle()
 
 
 def _journal_name(jobs: tuple[MirrorJob, ...]) -> str:

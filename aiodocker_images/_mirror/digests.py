@@ -10,13 +10,16 @@ from aiodocker_images.reference import Reference
 
 __all__ = [
     "DigestTruth",
+    "comes_for",
     "digest_of",
+    "has_attestations",
     "is_index",
     "missing_platforms",
     "platform_of",
     "pulled_digests",
     "told_platforms",
     "truth",
+    "what_is_lost",
 ]
 
 INDEXES: Final = frozenset(
@@ -43,6 +46,38 @@ def told_platforms(found: DistributionInspect | None) -> tuple[Platform, ...]:
     """Return the platforms that a registry's image has; the attestations in an index call themselves unknown."""
     platforms = found.platforms if found is not None else ()
     return tuple(platform for platform in platforms if platform.os not in {"", "unknown"})
+
+
+def has_attestations(found: DistributionInspect | None) -> bool:
+    """Return whether a registry's index names more than images: attestations, as buildx adds them."""
+    return is_index(found) and found is not None and len(told_platforms(found)) < len(found.platforms)
+
+
+def what_is_lost(present: DistributionInspect | None, goes: Sequence[Platform], *, whole: bool) -> str:
+    """Return what a target has that it would have no more, in words; "" for nothing.
+
+    `goes` are the platforms that would be there then, `whole` says that the source's index goes as it is.
+    """
+    lost = [str(platform) for platform in missing_platforms(present, goes)] if is_index(present) else []
+    if has_attestations(present) and not whole:
+        lost.append("the attestations")
+    return " and ".join(filter(None, (", ".join(lost[:-1]), *lost[-1:])))
+
+
+def comes_for(wanted: Platform, came: Platform) -> bool:
+    """Return whether an image of one platform is what another was asked for.
+
+    As containerd sees it: a processor of a later variant runs what is made for an earlier one (arm/v7 runs arm/v6).
+    """
+    if (wanted.os, wanted.architecture) != (came.os, came.architecture):
+        return False
+    one, other = _variant(wanted), _variant(came)
+    return one is None or other is None or other <= one
+
+
+def _variant(platform: Platform) -> int | None:
+    number = platform.variant.removeprefix("v")
+    return int(number) if number.isascii() and number.isdigit() and len(number) < 4 else None
 
 
 def missing_platforms(found: DistributionInspect | None, chosen: Sequence[Platform]) -> tuple[Platform, ...]:

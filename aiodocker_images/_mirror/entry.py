@@ -11,7 +11,7 @@ from typing import Literal
 
 from aiodocker_images._aio.callbacks import check_callback
 from aiodocker_images._aio.threads import outlast
-from aiodocker_images.errors import ConfigError
+from aiodocker_images.errors import ConfigError, StreamInterruptedError
 from aiodocker_images.models import Platform
 from aiodocker_images.progress import OnProgress
 from aiodocker_images.service import ImageService
@@ -36,6 +36,7 @@ def mirror(
     journal: str | os.PathLike[str] | None = None,
     keep: bool = False,
     require_digest: bool = False,
+    narrow: bool = False,
     on_progress: OnProgress[MirrorProgress] | None = None,
 ) -> AsyncGenerator[MirrorOutcome, None]:
     """Mirror images from their registries to others, and yield the outcome of each job as it ends.
@@ -47,21 +48,29 @@ def mirror(
     One job's failure is its own outcome and harms no other; a full disk stops them all, with what to do in the error.
 
     `platforms` are those of a multi-platform image that go, "all" for all: several only through a containerd image
-    store, through others the first of them; by default the Engine's own. A job's own platform beats it. With
-    `require_digest` a target whose digest is not the source's is a failure. `dry_run` asks and tells, and writes
-    nothing.
+    store, through others the first of them; by default the Engine's own. A job's own platform beats it. A source that
+    has none of them fails its job. With `require_digest` a job fails whose target would not have the source's digest;
+    it is told before anything is moved, where that can be known. A target that would have fewer platforms than it has
+    now, or no attestations any more, is left as it is and its job fails, unless the platforms that go are named, or
+    `narrow` is set. `dry_run` asks and tells the same, and writes nothing.
 
-    Names and images that were on the Engine before are there after, and others are not, unless `keep`. `journal` is
-    a file in which the run notes what it does: after a kill, the same call does only what is left, and gives back
-    what the killed run had borrowed. It is one run's at a time.
+    Other programs may use the Engine at the same time. What is pulled is pulled by its digest, and held by names of
+    the run's own (mirror.aiodocker-images.invalid/...), which are gone in the end, unless `keep`: then pulls and tags
+    stay as if they were typed. Only a target's name is moved while it is pushed; what had it before is held and gets
+    it back, unless somebody else moved it meanwhile. With Podman, which cannot tell digests first, the source's tag is
+    moved too, for the time of the pull. `journal` is a file in which the run notes what it does: after a kill, the
+    same call does only what is left, and gives back what the killed run had moved on the same Engine. It is one run's
+    at a time.
 
-    Leaving the generator in any way ends all that is under way, and waits for it. `on_progress`, a function or a
-    coroutine function, is called with a `MirrorProgress` for each progress frame of a pull or a push.
+    Leaving the generator in any way ends all that is under way, and waits for it; so does closing the service, where
+    nobody closes the generator. `on_progress`, a function or a coroutine function, is called with a `MirrorProgress`
+    for each progress frame of a pull or a push. What is tried again is told as a warning of the logger
+    `aiodocker_images`.
 
     Raises at the call `ConfigError` for options that make no sense, two jobs that write the same target and a
     missing `tenacity` (the extra `mirror`); then `ConfigError` for a file that is no journal of this format, in use
-    or cannot be written, and any `DockerError` if the Engine cannot be asked at all or does not take back what was
-    borrowed.
+    or cannot be written, `NotGivenBackError` after the last outcome for names that could not be given back, and any
+    `DockerError` if the Engine cannot be asked at all.
     """
     require_tenacity()
     check_callback(on_progress)
@@ -73,6 +82,7 @@ def mirror(
         dry_run=dry_run,
         keep=keep,
         require_digest=require_digest,
+        narrow=narrow,
     )
     return outcomes(images, checked_jobs(jobs), options, None if journal is None else Path(journal), on_progress)
 
@@ -105,10 +115,14 @@ async def outcomes(
             queue.put_nowait(None)
 
     runner = asyncio.create_task(work(), name="mirror")
+    images.end_with(runner)  # also where nobody closes this generator
     try:
         while (outcome := await queue.get()) is not None:
             yield outcome
-        await runner
+        await asyncio.wait({runner})
+        if runner.cancelled():
+            raise StreamInterruptedError("the service was closed in the middle of the mirror run")
+        runner.result()
     finally:
         runner.cancel()
         # Ended by now, or on its way to give back what it borrowed; what it raised then, it raised above.

@@ -8,7 +8,7 @@ from typing import Final, Literal, Self
 import msgspec
 
 from aiodocker_images._retry import Retry
-from aiodocker_images.errors import DockerError, InvalidReferenceError
+from aiodocker_images.errors import InvalidReferenceError
 from aiodocker_images.models import Platform
 from aiodocker_images.progress import ProgressFrame
 from aiodocker_images.reference import Reference
@@ -61,16 +61,27 @@ class MirrorProgress(msgspec.Struct, frozen=True, kw_only=True):
     """What the Engine said of that pull or push."""
 
 
-class MirrorFailure(msgspec.Struct, frozen=True):
-    """Why a job failed: the name of the exception's class ("NotFoundError") and its text."""
+class MirrorFailure(msgspec.Struct, frozen=True, dict=True):
+    """Why a job failed: the name of the exception's class ("NotFoundError") and its text.
+
+    `exception` is the exception itself, for `isinstance`; it does not go through JSON or pickle.
+    """
 
     kind: str
     message: str
 
     @classmethod
-    def of(cls, error: DockerError) -> Self:
+    def of(cls, error: Exception, message: str | None = None) -> Self:
         """Return what is told of an exception."""
-        return cls(type(error).__name__, str(error))
+        failure = cls(type(error).__name__, str(error) if message is None else message)
+        vars(failure)["exception"] = error
+        return failure
+
+    @property
+    def exception(self) -> Exception | None:
+        """The exception; None for a failure that none made, or that another process met."""
+        found: Exception | None = vars(self).get("exception")
+        return found
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.message}"

@@ -28,6 +28,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     dry_run: bool = False
     keep: bool = False
     require_digest: bool = False
+    narrow: bool = False
 
     def __post_init__(self) -> None:
         limits = self.per_registry.values() if isinstance(self.per_registry, Mapping) else (self.per_registry,)

@@ -108,6 +108,7 @@ class _Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     per_registry: int | dict[str, int] | None = None
     keep: bool = False
     require_digest: bool = False
+    narrow: bool = False
     journal: str | None = None
     retry: dict[str, object] = {}
     credentials: dict[str, object] = {}
@@ -122,6 +123,7 @@ class MirrorPlan(msgspec.Struct, frozen=True, kw_only=True):
     platforms: tuple[str, ...] | Literal["all"] = ()
     keep: bool = False
     require_digest: bool = False
+    narrow: bool = False
     journal: str | None = None
     retry: Retry = Retry()
     credentials: Mapping[str, CredentialNames] = {}
@@ -184,6 +186,7 @@ class MirrorPlan(msgspec.Struct, frozen=True, kw_only=True):
             journal=self.journal,
             keep=self.keep,
             require_digest=self.require_digest,
+            narrow=self.narrow,
             on_progress=on_progress,
         )
 
@@ -239,6 +242,7 @@ class _Reader:
             platforms=self._checked(("platforms",), lambda: checked_platforms(plan.platforms)),
             keep=plan.keep,
             require_digest=plan.require_digest,
+            narrow=plan.narrow,
             journal=plan.journal,
             retry=self._convert(plan.retry, Retry, ("retry",)),
             credentials={registry: self._names(registry, given) for registry, given in plan.credentials.items()},

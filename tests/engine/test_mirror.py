@@ -226,7 +226,7 @@ async def test_a_killed_program_started_again_does_what_is_left(
     )
     assert process.stdout is not None
     printed = [(await process.stdout.readline()).decode().strip() for _ in range(after)]
-    while not after and (not journal.exists() or b"borrowed" not in journal.read_bytes()):
+    while not after and (not journal.exists() or b"pull" not in journal.read_bytes()):
         await asyncio.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     await process.wait()

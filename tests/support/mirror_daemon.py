@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import re
+import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
 from aiodocker_images import Reference
+from aiodocker_images._mirror.borrowed import OWN_DOMAIN
 
 from .scripted import Exchange, Handler, ScriptedDaemon
 
@@ -38,7 +41,8 @@ class MirrorDaemon:
     """Serves on a `ScriptedDaemon`.
 
     `log` has each request as "pull NAME", "push NAME", "tag NAME", "remove NAME", "inspect NAME", "look NAME" (at a
-    registry), "list". `trouble[request]` are handlers that answer it first, one each time. `watch` is called before and
+    registry), "list", "import NAME"; the run's own names begin with "own:" in it, and a pull by a digest has the tag
+    that has it. `trouble[request]` are handlers that answer it first, one each time. `watch` is called before and
     after a request takes effect. `graph`: pushes change the digest. `compares`: the Engine has distribution inspect.
     """
 
@@ -53,11 +57,17 @@ class MirrorDaemon:
         self.layers: dict[str, list[str]] = {}
         self._graph = graph
         self._compares = compares
+        self.identity = "engine-1"
+        self._imports = 0
+        self._architectures: dict[str, str] = {}
+        self._published: set[tuple[str, str]] = set()
+        self.events: list[dict[str, object]] = []
         daemon.otherwise = self._serve
 
     def publish(self, name: str, content: str = "") -> str:
         """Put an image into a registry; return its digest."""
         self.state.remote[canonical(name)] = digest = digest_of(content or name)
+        self._published.add((_repository(canonical(name)), digest))
         return digest
 
     def has(self, name: str, content: str) -> str:
@@ -73,15 +83,21 @@ class MirrorDaemon:
         return copy.deepcopy(self.state)
 
     def _image(self, digest: str) -> str:
-        image = digest_of(digest)
+        # The containerd store knows images by the digests of their manifests.
+        image = digest_of(digest) if self._graph or not self._compares else digest
         self.state.images[image] = digest
         return image
 
     async def _serve(self, exchange: Exchange) -> None:
         path, query = unquote(exchange.path), dict(exchange.query)
+        if path == "/images/create" and "fromSrc" in query:
+            return await self._step("import", f"{query['repo']}:{query['tag']}", exchange, self._import)
+        if path.endswith("/untag"):
+            return await self._step("untag", f"{query['repo']}:{query['tag']}", exchange, self._untag)
+        if path == "/events":
+            return await self._tell_events(exchange)
         if (exchange.method, path) == ("POST", "/images/create"):
-            separator = "@" if query["tag"].startswith("sha256:") else ":"
-            return await self._step("pull", f"{query['fromImage']}{separator}{query['tag']}", exchange, self.pull)
+            return await self._step("pull", self._tag_of(_pulled_name(exchange)), exchange, self.pull)
         if path.endswith("/push"):
             name = canonical(f"{path.removeprefix('/images/').removesuffix('/push')}:{query['tag']}")
             return await self._step("push", name, exchange, self.push)
@@ -99,16 +115,16 @@ class MirrorDaemon:
             return await self._step("inspect", name, exchange, self._inspect)
         if path == "/version":
             part = "Engine" if self._compares else "Podman Engine"
-            return await exchange.answer_json({"Components": [{"Name": part}]})
+            return await exchange.answer_json({"Components": [{"Name": part}], "Os": "linux", "Arch": "amd64"})
         if path == "/info":
             driver = ["Backing Filesystem", "extfs"] if self._graph else ["driver-type", "io.containerd.snapshotter.v1"]
-            return await exchange.answer_json({"DriverStatus": [driver]})
+            return await exchange.answer_json({"DriverStatus": [driver], "ID": self.identity, "Name": self.identity})
         return await exchange.answer_json({"message": "page not found"}, 404)
 
     async def _step(
         self, verb: str, name: str, exchange: Exchange, effect: Callable[[str, Exchange], Awaitable[None]]
     ) -> None:
-        entry = f"{verb} {name}".rstrip()
+        entry = re.sub(rf"{OWN_DOMAIN}/[0-9a-f]{{16}}", "own", f"{verb} {name}".rstrip())
         self.log.append(entry)
         transfers = verb in {"pull", "push"}
         if transfers:
@@ -126,12 +142,14 @@ class MirrorDaemon:
         finally:
             self.busy.discard(entry)
 
-    async def pull(self, name: str, exchange: Exchange) -> None:
-        digest = self.state.remote.get(name)
+    async def pull(self, _: str, exchange: Exchange) -> None:
+        name = _pulled_name(exchange)
+        digest = self._remote(name)
         if digest is None:
             await exchange.answer_json({"message": f"manifest for {name} not found: manifest unknown"}, 404)
             return
-        self.state.local[name] = self._image(digest)
+        self.move(name, image := self._image(digest))
+        self._architectures[image] = dict(exchange.query).get("platform", "linux/amd64").split("/")[1]
         await exchange.head()
         await exchange.frames(
             {"status": "Pulling from x", "id": "1"},
@@ -141,6 +159,9 @@ class MirrorDaemon:
         await exchange.end()
 
     async def push(self, name: str, exchange: Exchange) -> None:
+        if name not in self.state.local:
+            await exchange.answer_json({"message": f"An image does not exist locally with the tag: {name}"}, 404)
+            return
         digest = self.state.images[self.state.local[name]]
         self.state.remote[name] = pushed = digest_of(f"changed {digest}") if self._graph else digest
         await exchange.head()
@@ -152,7 +173,41 @@ class MirrorDaemon:
         if image is None:
             await exchange.answer_json({"message": "No such image"}, 404)
             return
+        self.move(name, image)
+        await exchange.answer(b"", 201)
+
+    def move(self, name: str, image: str) -> None:
+        """Give a name to an image, as the Engine does it, and remember it as an event."""
         self.state.local[name] = image
+        if "@" not in name:
+            actor = {"ID": image, "Attributes": {"name": name}}
+            moment = time.time_ns()
+            event = {"Type": "image", "Action": "tag", "Actor": actor, "time": moment // 10**9, "timeNano": moment}
+            self.events.append(event)
+
+    async def _tell_events(self, exchange: Exchange) -> None:
+        """Tell what was remembered, and wait until nobody listens any more."""
+        await exchange.head()
+        await exchange.frames(*self.events)
+        await exchange.client_gone()
+
+    async def _import(self, name: str, exchange: Exchange) -> None:
+        self._imports += 1
+        image = self._image(digest_of(f"import {time.time_ns()} {self._imports}"))
+        self.move(name, image)
+        await exchange.head()
+        await exchange.frames({"status": image})
+        await exchange.end()
+
+    async def _untag(self, name: str, exchange: Exchange) -> None:
+        if self._compares:
+            await exchange.answer_json({"message": "page not found"}, 404)
+            return
+        image = unquote(exchange.path).removeprefix("/libpod/images/").removesuffix("/untag")
+        if self.state.local.get(name) != image:
+            await exchange.answer_json({"message": f"{name}: tag not known"}, 500)
+            return
+        del self.state.local[name]
         await exchange.answer(b"", 201)
 
     async def _remove(self, name: str, exchange: Exchange) -> None:
@@ -160,16 +215,33 @@ class MirrorDaemon:
         if image is None:
             await exchange.answer_json({"message": f"No such image: {name}"}, 404)
             return
-        self.state.local.pop(canonical(name) if not name.startswith("sha256:") else name, None)
+        names = self._names(image)
+        if name.startswith("sha256:"):
+            tags = [each for each in names if "@" not in each]
+            if len(tags) > 1 or len({each.partition("@")[0].rpartition(":")[0] for each in tags}) > 1:
+                message = "conflict: unable to delete (must be forced) - image is referenced in multiple repositories"
+                await exchange.answer_json({"message": message}, 409)
+                return
+            going = names
+        elif "@" in name and not self._graph:
+            # The containerd store takes all names of the repository with that digest.
+            repository = name.partition("@")[0]
+            going = [each for each in names if _repository(each) == repository]
+        else:
+            going = [canonical(name) if "@" not in name else name]
+        for each in going:
+            self.state.local.pop(each, None)
+        steps: list[dict[str, str]] = [{"Untagged": each} for each in going]
         if image not in self.state.local.values():
             del self.state.images[image]
-        await exchange.answer_json([{"Untagged": name}])
+            steps.append({"Deleted": image})
+        await exchange.answer_json(steps)
 
     async def _look(self, name: str, exchange: Exchange) -> None:
         if not self._compares:
             await exchange.answer(b"Not Found", 404)
             return
-        digest = self.state.remote.get(name)
+        digest = self._remote(name)
         if digest is None:
             await exchange.answer_json({"message": "manifest unknown: manifest unknown"}, 404)
             return
@@ -184,7 +256,7 @@ class MirrorDaemon:
         )
 
     async def _list(self, _: str, exchange: Exchange) -> None:
-        await exchange.answer_json([{"Id": image, "RepoTags": self._names(image)} for image in self.state.images])
+        await exchange.answer_json([{"Id": image, **self._named(image)} for image in self.state.images])
 
     async def _inspect(self, name: str, exchange: Exchange) -> None:
         image = self._resolve(name)
@@ -193,22 +265,60 @@ class MirrorDaemon:
             return
         answer: dict[str, object] = {
             "Id": image,
-            "RepoTags": self._names(image),
+            **self._named(image),
             "Os": "linux",
-            "Architecture": "amd64",
+            "Architecture": self._architectures.get(image, "amd64") if self._graph else "amd64",
             "RootFS": {"Type": "layers", "Layers": self.layers.get(self.state.images[image], [])},
         }
         if not self._graph:
             answer["Descriptor"] = {"mediaType": MANIFEST, "digest": self.state.images[image], "size": 1}
         await exchange.answer_json(answer)
 
+    def _tag_of(self, name: str) -> str:
+        """The tag that has a digest in its repository now, for the log."""
+        tags = (tag for tag, digest in self.state.remote.items() if f"{_repository(tag)}@{digest}" == name)
+        return next(tags, name)
+
+    def _remote(self, name: str) -> str | None:
+        """The digest that a registry has for a name; a digest stays there when its tag is moved."""
+        if "@" not in name:
+            return self.state.remote.get(name)
+        repository, _, digest = name.partition("@")
+        known = {(_repository(each), here) for each, here in self.state.remote.items()} | self._published
+        return digest if (repository, digest) in known else None
+
     def _names(self, image: str) -> list[str]:
         return [name for name, other in self.state.local.items() if other == image]
+
+    def _named(self, image: str) -> dict[str, object]:
+        """The names of an image as both stores tell them: a digest for each repository that it was pulled from."""
+        names = self._names(image)
+        digests = [name for name in names if "@" in name]
+        if not self._graph and self._compares:
+            tags = names
+            digests = [f"{_repository(name)}@{self.state.images[image]}" for name in names]
+        else:
+            tags = [name for name in names if "@" not in name]
+        return {"RepoTags": tags, "RepoDigests": list(dict.fromkeys(digests))}
 
     def _resolve(self, name: str) -> str | None:
         if name.startswith("sha256:"):
             return name if name in self.state.images else None
+        if "@" in name and not self._graph and self._compares:
+            repository, _, digest = name.partition("@")
+            images = [image for each, image in self.state.local.items() if _repository(each) == repository]
+            return next((image for image in images if digest in {image, self.state.images[image]}), None)
         return self.state.local.get(canonical(name) if "@" not in name else name)
+
+
+def _pulled_name(exchange: Exchange) -> str:
+    query = dict(exchange.query)
+    separator = "@" if query["tag"].startswith("sha256:") else ":"
+    return f"{query['fromImage']}{separator}{query['tag']}"
+
+
+def _repository(name: str) -> str:
+    return name.partition("@")[0] if "@" in name else name.rpartition(":")[0]
 
 
 def answers(status: int, message: str) -> Handler:

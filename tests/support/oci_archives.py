@@ -17,15 +17,22 @@ INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
+STATEMENT_TYPE = "application/vnd.in-toto+json"
 
 
 class MultiPlatformImage:
-    """An image of several platforms named `name`; `archive` is what `load` takes, `digest` that of its index."""
+    """An image of several platforms named `name`; `archive` is what `load` takes, `digest` that of its index.
 
-    def __init__(self, name: str, platforms: Sequence[str] = ("linux/amd64", "linux/arm64")) -> None:
+    With `attested` its index has an attestation for each platform, as buildx writes them.
+    """
+
+    def __init__(
+        self, name: str, platforms: Sequence[str] = ("linux/amd64", "linux/arm64"), *, attested: bool = False
+    ) -> None:
         self.name = name
         self.blobs: dict[str, bytes] = {}
         self.manifests: dict[str, str] = {}  # platform: digest
+        self.attestations: list[str] = []
         entries: list[object] = []
         for platform in platforms:
             os_name, architecture = platform.split("/")
@@ -48,6 +55,7 @@ class MultiPlatformImage:
             )
             self.manifests[platform] = str(manifest["digest"])
             entries.append({**manifest, "platform": {"os": os_name, "architecture": architecture}})
+        entries += [self._attestation(digest) for digest in self.manifests.values() if attested]
         index = self._blob({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": entries}, INDEX_TYPE)
         self.digest = str(index["digest"])
         annotations = {"io.containerd.image.name": name, "org.opencontainers.image.ref.name": name.rpartition(":")[2]}
@@ -60,6 +68,29 @@ class MultiPlatformImage:
             }
         )
 
+    def _attestation(self, subject: str) -> dict[str, object]:
+        statement = json.dumps({"_type": "https://in-toto.io/Statement/v0.1", "subject": [{"name": subject}]}).encode()
+        config = {
+            "os": "unknown",
+            "architecture": "unknown",
+            "config": {},
+            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(statement).hexdigest()}"]},
+        }
+        layer = self._blob(statement, STATEMENT_TYPE)
+        layer["annotations"] = {"in-toto.io/predicate-type": "https://slsa.dev/provenance/v0.2"}
+        manifest = self._blob(
+            {
+                "schemaVersion": 2,
+                "mediaType": MANIFEST_TYPE,
+                "config": self._blob(config, CONFIG_TYPE),
+                "layers": [layer],
+            },
+            MANIFEST_TYPE,
+        )
+        self.attestations.append(str(manifest["digest"]))
+        annotations = {"vnd.docker.reference.digest": subject, "vnd.docker.reference.type": "attestation-manifest"}
+        return {**manifest, "platform": {"os": "unknown", "architecture": "unknown"}, "annotations": annotations}
+
     def _blob(self, content: object, media_type: str) -> dict[str, object]:
         data = content if isinstance(content, bytes) else json.dumps(content).encode()
         digest = hashlib.sha256(data).hexdigest()
@@ -70,7 +101,9 @@ class MultiPlatformImage:
         """Put the image into a registry by hand, for Engines whose store cannot hold several platforms."""
         repository, _, tag = self.name.removeprefix(f"{registry}/").rpartition(":")
         base = f"http://{registry}/v2/{repository}"
-        media_types = {self.digest: INDEX_TYPE} | dict.fromkeys(self.manifests.values(), MANIFEST_TYPE)
+        media_types = {self.digest: INDEX_TYPE} | dict.fromkeys(
+            [*self.manifests.values(), *self.attestations], MANIFEST_TYPE
+        )
         async with aiohttp.ClientSession(raise_for_status=True) as session:
             for digest, data in self.blobs.items():
                 if f"sha256:{digest}" in media_types:

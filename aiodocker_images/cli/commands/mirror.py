@@ -60,6 +60,9 @@ def mirror(
     require_digest: Annotated[
         bool, typer.Option("--require-digest", help="Let a digest that the Engine changed be a failure.")
     ] = False,
+    narrow: Annotated[
+        bool, typer.Option("--narrow", help="Let a target have fewer platforms than it has, or no attestations.")
+    ] = False,
     attempts: Annotated[
         int | None, typer.Option("--attempts", min=1, max=1000, metavar="N", help="How often a step is tried.")
     ] = None,
@@ -88,6 +91,7 @@ def mirror(
         platforms=chosen or plan.platforms,
         keep=keep or plan.keep,
         require_digest=require_digest or plan.require_digest,
+        narrow=narrow or plan.narrow,
         journal=journal or plan.journal,
         retry=Retry(attempts=attempts) if attempts is not None else plan.retry,
     )

@@ -24,6 +24,7 @@ from aiodocker_images import (
     MirrorProgress,
     MirrorStatus,
     MirrorSummary,
+    NotGivenBackError,
     Retry,
     mirror,
 )
@@ -447,21 +448,25 @@ async def test_keep_leaves_the_engine_as_pulls_and_tags_would(images: ImageServi
 
 async def test_an_image_that_a_container_came_to_need_is_left(images: ImageService, engine: MirrorDaemon) -> None:
     engine.publish(f"{A}app:1")
-    engine.trouble[f"remove {A}app:1"] = [answers(409, "conflict: unable to remove: container x is using it")] * 9
+    engine.trouble["remove own:pulled-1"] = [answers(409, "conflict: unable to remove: container x is using it")]
     outcomes = await all_of(mirror(images, [MirrorJob(f"{A}app:1", f"{B}app")]))
     assert statuses(outcomes) == {"app:1": "mirrored"}
-    assert set(engine.state.local) == {canonical(f"{A}app:1")}
+    assert engine.state.local == {}
+    assert set(engine.state.images.values()) == {digest_of(f"{A}app:1")}
 
 
 async def test_what_cannot_be_given_back_is_raised_at_the_end(images: ImageService, engine: MirrorDaemon) -> None:
     """The outcomes come before; an Engine that keeps our images is no success."""
     engine.publish(f"{A}app:1")
-    engine.trouble[f"remove {A}app:1"] = [answers(500, "broken")] * 99
+    engine.publish(f"{A}other:1")
+    engine.trouble["remove own:pulled-1"] = [answers(500, "broken")] * 99
     outcomes: list[MirrorOutcome] = []
-    with pytest.raises(DockerError, match="broken"):
-        async for outcome in mirror(images, [MirrorJob(f"{A}app:1", f"{B}app")], retry=AT_ONCE):
+    with pytest.raises(NotGivenBackError, match=r"pulled-1: .*broken") as raised:
+        jobs = [MirrorJob(f"{A}{name}:1", f"{B}{name}") for name in ("app", "other")]
+        async for outcome in mirror(images, jobs, retry=AT_ONCE, concurrency=1):
             outcomes.append(outcome)  # noqa: PERF401 - what came before the exception counts
-    assert [outcome.status for outcome in outcomes] == ["mirrored"]
+    assert [outcome.status for outcome in outcomes] == ["mirrored"] * 2
+    assert list(engine.state.local) == list(raised.value.names)
 
 
 async def test_a_full_disk_stops_everything_with_what_to_do(images: ImageService, engine: MirrorDaemon) -> None:
@@ -547,7 +552,7 @@ async def test_leaving_in_any_way_ends_everything_and_leaves_nothing(
     for number in range(4):
         engine.publish(f"{A}app{number}:1")
     engine.has(f"{A}app1:1", "mine")
-    prefix = A if stuck in {"pull", "inspect", "look"} else B
+    prefix = A if stuck in {"pull", "look"} else B
     for number in range(1, 4):
         engine.trouble[f"{stuck} {prefix}app{number}:1"] = [never]
     before, journal = engine.snapshot(), tmp_path / "journal"
