@@ -302,8 +302,8 @@ class PlatformMismatchError(DockerError):
         self,
         message: str,
         *,
-        wanted: str,
-        actual: str,
+        wanted: str = "",
+        actual: str = "",
         operation: str | None = None,
         endpoint: str | None = None,
     ) -> None:
