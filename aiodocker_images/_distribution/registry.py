@@ -103,11 +103,18 @@ TALLY: Final = contextvars.ContextVar[Tally]("TALLY")
 
 
 @dataclass(slots=True)
-class Learned:
-    """What was learnt of a registry: None until it is certain; `tries` more attempts to find it out are worth it."""
+class Mounts:
+    """How a registry mounts blobs, as far as that was found out; None is not known yet.
 
-    value: bool | None = None
+    `own`: whether a mount from the same repository says 201 for a blob that is there, which saves a HEAD (distribution
+    2.8 and ociserver do, crane's registry and Pulp do not); `tries` more attempts to find it out are worth it.
+    `misses_are_404`: whether a blob that cannot be mounted is 404, and not a session to upload it in.
+    """
+
+    own: bool | None = None
     tries: int = 3
+    misses_are_404: bool | None = None
+    finding_out: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Registry:
@@ -128,7 +135,7 @@ class Registry:
         self.config = config
         self.retry = retry
         self.limits: RateLimit | None = None
-        self.mounts_own = Learned()  # whether it says 201 to a mount from the same repository for a blob that is there
+        self.mounts = Mounts()
         self._mirrored = mirrored  # whose mirror this is
         self._transport = transport
         self._hosts = hosts

@@ -15,21 +15,23 @@ import msgspec
 from aiodocker_images._struct import UNDECODABLE
 from aiodocker_images.errors import (
     DigestMismatchError,
+    ForbiddenError,
     FrameDecodeError,
     InvalidParameterError,
+    NotFoundError,
     RegistryUnreachableError,
 )
 from aiodocker_images.models import Descriptor
 
 from .digests import DigestCheck, compute_digest, is_digest
 from .hosts import resolve_location
-from .manifests import ACCEPT, MAX_MANIFEST_SIZE, Manifest, is_media_type
+from .manifests import ACCEPT, MAX_MANIFEST_SIZE, OCI_INDEX, Manifest, is_media_type
 from .paging import next_page
 from .registry import Call, Registry, Reply
 from .tokens import pull_scopes, push_scopes
 from .transport import Answer
 
-__all__ = ["Repository"]
+__all__ = ["Repository", "referrers_tag"]
 
 MAX_PAGE: Final = 32 << 20
 """Bytes of one page of tags; 100,000 tags of 128 characters are 13 MB."""
@@ -43,6 +45,16 @@ PAGE_SIZE: Final = 1000
 OK: Final = frozenset({200})
 STORED: Final = frozenset({200, 201, 202, 204})
 """What says that something was stored: crane's registry says 204, others have said 200 and 202."""
+
+
+UNKNOWN_API: Final = frozenset({200, 400, 404, 405, 501})
+"""How registries answer the referrers API, and what those say that have never heard of it."""
+
+
+def referrers_tag(digest: str) -> str:
+    """Return the tag under which clients keep the referrers of a manifest (at most 128 characters)."""
+    algorithm, _, encoded = digest.partition(":")
+    return f"{algorithm[:32]}-{encoded[:64]}"
 
 
 class _Tags(msgspec.Struct):
@@ -210,6 +222,47 @@ class Repository:
                     call = dataclasses.replace(self.call("GET", "tags/list", accept="application/json"), url=url)
         if call is not None:
             raise FrameDecodeError(f"the tags of {self.name} have more than {MAX_PAGES} pages")
+
+    async def is_empty(self) -> bool:
+        """Whether there is no such repository, or no tag in it. GET /v2/<name>/tags/list."""
+        try:
+            reply = await self.registry.fetch(
+                self.call("GET", "tags/list?n=1", expected=frozenset({200, 404})), limit=MAX_PAGE
+            )
+        except ForbiddenError as error:
+            return error.status == 401  # Pulp 2.30: there is no such repository
+        return reply.status == 404 or not self._tags(reply)
+
+    async def referrers(self, digest: str) -> tuple[Descriptor, ...]:
+        """Return the manifests that name this one as their subject.
+
+        GET /v2/<name>/referrers/<digest>, or the index that clients keep under the tag "sha256-<hex>" where the
+        registry does not have that (distribution specification, "Listing Referrers" and "Referrers Tag Schema").
+        """
+        call: Call | None = self.call("GET", f"referrers/{digest}", expected=UNKNOWN_API, accept=OCI_INDEX)
+        found: dict[str, Descriptor] = {}
+        asked: set[str] = set()
+        while call is not None and len(asked) < MAX_PAGES:
+            reply = await self.registry.fetch(call, limit=MAX_MANIFEST_SIZE)
+            html = reply.headers.get("Content-Type", "").startswith("text/html")
+            if reply.status != 200 or html:
+                return await self.tagged_referrers(digest)
+            asked.add(str(reply.url))
+            with self.registry.located():
+                page = Manifest.parse(reply.body, OCI_INDEX, who=self.name).manifests
+                fresh = [each for each in page if each.digest not in found]
+                found.update((each.digest, each) for each in fresh)
+                link = next_page([reply.headers.get("Link", "")])
+                url = resolve_location(reply.url, link) if link is not None and fresh else None
+            call = dataclasses.replace(call, url=url) if url is not None and str(url) not in asked else None
+        return tuple(found.values())
+
+    async def tagged_referrers(self, digest: str) -> tuple[Descriptor, ...]:
+        """Return the manifests of the fallback index, which a registry without the referrers API has as a tag."""
+        try:
+            return (await self.get_manifest(referrers_tag(digest))).manifests
+        except NotFoundError:
+            return ()
 
     def _tags(self, reply: Reply) -> list[str]:
         self._check_is_api(reply)

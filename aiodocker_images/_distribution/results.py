@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from aiodocker_images._struct import WireTime
 from aiodocker_images.models import Descriptor, DistributionInspect, HistoryItem, ImageConfig, RootFS
 from aiodocker_images.results import Result
 
-__all__ = ["RateLimit", "RegistryImage", "RegistryPing"]
+__all__ = ["CopyResult", "CopyStatus", "CopyStep", "RateLimit", "RegistryImage", "RegistryPing"]
+
+CopyStatus = Literal["moving", "moved", "mounted", "there", "left"]
+"""A blob is on its way, or came by being moved or mounted, or was there, or was left where its URLs say."""
 
 
 class RateLimit(Result, frozen=True, kw_only=True):
@@ -49,3 +54,49 @@ class RegistryImage(DistributionInspect, frozen=True, kw_only=True):
     config: ImageConfig | None = None
     root_fs: RootFS | None = None
     history: tuple[HistoryItem, ...] = ()
+
+
+class CopyResult(Result, frozen=True, kw_only=True):
+    """What a copy came to.
+
+    `digest` is what the target has now, `source_digest` what the source had: they differ only if platforms were chosen.
+    `skipped` says that the target had it before, and `because` why nothing was to be done. Bytes are of blobs: `moved`
+    through this process, `mounted` from another repository of the target, `there` already. `manifests` and `blobs` are
+    those that the copy was about, `requests` all that were sent, and `retries` those of them that were new attempts.
+    `left_foreign` are layers that were left where their URLs say, `referrers` the manifests that refer to the image and
+    were copied with it.
+    """
+
+    source: str
+    target: str
+    digest: str
+    source_digest: str
+    skipped: bool = False
+    because: str = ""
+    manifests: int = 0
+    blobs: int = 0
+    bytes_moved: int = 0
+    bytes_mounted: int = 0
+    bytes_there: int = 0
+    left_foreign: tuple[str, ...] = ()
+    referrers: tuple[str, ...] = ()
+    requests: int = 0
+    retries: int = 0
+
+
+class CopyStep(Result, frozen=True, kw_only=True):
+    """How far a copy is: what has just happened to a blob or a manifest, and the sums of all blobs.
+
+    `digest` is that of the blob or the manifest; `current` of its `total` bytes are done, and `total` is None where its
+    size is not known. `done_bytes` of `all_bytes` are done of all blobs that are known so far: more may turn up as
+    manifests are read. The last step of a stream is of the kind "result" and has the `result`.
+    """
+
+    kind: Literal["blob", "manifest", "result"]
+    status: CopyStatus
+    digest: str
+    current: int = 0
+    total: int | None = None
+    done_bytes: int = 0
+    all_bytes: int = 0
+    result: CopyResult | None = None

@@ -2,73 +2,53 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Generator, Mapping
+import functools
+from collections.abc import AsyncGenerator, Generator, Iterable, Mapping
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Literal, Self
 
 import msgspec
 
+from aiodocker_images._aio.callbacks import check_callback, tell
+from aiodocker_images._aio.threads import outlast
 from aiodocker_images._dockercli.keychain import DockerKeychain
 from aiodocker_images._retry import Retry
-from aiodocker_images._struct import UNDECODABLE
 from aiodocker_images.credentials import Keychain, registry_name
 from aiodocker_images.errors import (
     DockerError,
-    FrameDecodeError,
     RegistryUnreachableError,
     named,
 )
-from aiodocker_images.models import Descriptor, HistoryItem, ImageConfig, Platform, RootFS
+from aiodocker_images.models import Descriptor, Platform
+from aiodocker_images.progress import OnProgress
 from aiodocker_images.reference import DOCKER_HUB, Reference
 
 from .config import RegistryConfig, by_registry, split_mirror
+from .copying import Copy, LatestSteps, Options
+from .ends import Ends, told
 from .hosts import Hosts
+from .image_config import MAX_CONFIG, read_image
 from .manifests import Manifest
-from .registry import Call, Registry
+from .registry import TALLY, Call, Registry, Tally
 from .repository import Repository
-from .results import RateLimit, RegistryImage, RegistryPing
+from .results import CopyResult, CopyStep, RateLimit, RegistryImage, RegistryPing
+from .slots import Slots
 from .source import RegistrySource
+from .stores import ImageSource, ImageTarget, StoredImages
+from .target import RegistryTarget, Shelf
 from .transport import Transport
 
 __all__ = ["RegistryService"]
+
 
 DEFAULT_CONCURRENCY: Final = 6
 DEFAULT_CONNECT_TIMEOUT: Final = 10.0
 DEFAULT_IDLE_TIMEOUT: Final = 60.0
 
-MAX_CONFIG: Final = 8 << 20
-"""Bytes of an image's configuration; one with thousands of steps in its history has some hundred thousand."""
-
 LIMIT_PROBE: Final = "ratelimitpreview/test"
 """The repository that Docker Hub has for asking how many pulls are left; a HEAD there is not counted as one."""
-
-
-class _History(msgspec.Struct):
-    created: Any = None
-    created_by: str | None = None
-    comment: str | None = None
-
-
-class _RootFS(msgspec.Struct):
-    type: str | None = None
-    diff_ids: tuple[str, ...] | None = None
-
-
-class _Config(msgspec.Struct):
-    """The configuration of an image (OCI image specification, "Image Configuration")."""
-
-    os: str | None = None
-    architecture: str | None = None
-    variant: str | None = None
-    created: Any = None
-    author: str | None = None
-    config: ImageConfig | None = None
-    rootfs: _RootFS | None = None
-    history: tuple[_History, ...] | None = None
-
-
-_CONFIG: Final = msgspec.json.Decoder(_Config)
 
 
 class RegistryService:
@@ -106,6 +86,9 @@ class RegistryService:
         self._transport = Transport(connect_timeout=connect_timeout, idle_timeout=idle_timeout)
         self._hosts = Hosts(self._configs)
         self._registries: dict[tuple[str, str], Registry] = {}
+        self._shelves: dict[str, Shelf] = {}
+        self._concurrency = concurrency
+        self._slots = Slots(self._blobs_at_once)
 
     def __repr__(self) -> str:
         return "RegistryService()"
@@ -149,7 +132,7 @@ class RegistryService:
             if manifest.kind != "image" or manifest.config is None:
                 return RegistryImage(descriptor=top.descriptor, platforms=top.platforms)
             body = await source.read_blob(manifest.config, MAX_CONFIG)
-            return _image(top, manifest, body, who=source.who)
+            return read_image(top, manifest, body, who=source.who)
 
     async def tags(self, repository: str | Reference) -> list[str]:
         """Return all tags of a repository, in the registry's order.
@@ -183,6 +166,22 @@ class RegistryService:
             async with contextlib.aclosing(self._source(image).blob(Descriptor(digest=digest))) as pieces:
                 async for piece in pieces:
                     yield piece
+
+    async def referrers(self, reference: str | Reference, *, artifact_type: str | None = None) -> list[Descriptor]:
+        """Return the manifests that name an image as their subject: signatures, SBOMs, attestations.
+
+        `artifact_type` returns those of one type alone. A registry without the referrers API is asked for the index
+        that clients keep under a tag instead; tags of cosign (`sha256-….sig`) are not referrers.
+
+        Raises `InvalidReferenceError`, `NotFoundError` and every other `DockerError`.
+        GET /v2/<name>/referrers/<digest> (OCI distribution 1.1).
+        """
+        image = _parsed(reference)
+        with self._located(f"referrers {image.familiar}"):
+            source = self._source(image)
+            digest = image.digest or (await source.resolve()).digest
+            found = await source.referrers(digest)
+        return [each for each in found if artifact_type in {None, each.artifact_type}]
 
     async def ping(self, registry: str) -> RegistryPing:
         """Ask whether a registry ("registry.example:5000") is there, speaks the distribution API and knows us.
@@ -219,8 +218,128 @@ class RegistryService:
                 await asked.fetch(call)
             return asked.limits or RateLimit()
 
+    async def copy(
+        self,
+        source: str | Reference | StoredImages,
+        target: str | Reference | StoredImages,
+        *,
+        platforms: Iterable[str | Platform] | Literal["all"] = "all",
+        sparse: bool = False,
+        force: bool = False,
+        verify: bool = False,
+        mount_from: Iterable[str | Reference] = (),
+        on_progress: OnProgress[CopyStep] | None = None,
+    ) -> CopyResult:
+        """Copy an image from one registry to another, or from or to an `OCILayout`.
+
+        A source without a tag or digest is `latest`; a target without a tag gets the source's. Manifests keep their
+        bytes, and so their digests. An image that the target has already costs two HEADs; of any other, only what is
+        missing is moved. The tag is written last: a copy that fails leaves the one that was there.
+
+        `platforms` ("linux/amd64", …) copies those of an index alone, with their attestations: the target gets a new
+        index with another digest, or with `sparse` the index as it is, if the registry takes one whose parts are
+        missing. `force` also copies what the target seems to have. `verify` asks the target at the end whether it has
+        the image. `mount_from` are repositories of the target's registry that may have some of the blobs. `on_progress`
+        is called with each `CopyStep`, and awaited if it is a coroutine function.
+
+        Raises `InvalidReferenceError`, `InvalidPlatformError`, `NotFoundError`, `DigestMismatchError` for a registry
+        that sends or stores something else than it says, `TagImmutableError`, `UnsupportedManifestError`,
+        `RegistryUnreachableError` and every other `DockerError`. OCI distribution specification, "Pull" and "Push".
+        """
+        check_callback(on_progress)
+        ends = Ends.parse(source, target)
+        chosen = None if platforms == "all" else tuple(map(Platform.parse, _listed(platforms)))
+        if chosen == ():
+            raise ValueError('platforms is empty: name one, or "all"')
+        if sparse and chosen is None:
+            raise ValueError("sparse needs platforms to choose")
+        origins = [Reference.parse(each) if isinstance(each, str) else each for each in mount_from]
+        tally = Tally()
+        token = TALLY.set(tally)
+        try:
+            with self._located(str(ends)):
+                async with contextlib.AsyncExitStack() as stack:
+                    opened_source = await self._open_source(ends.source, stack)
+                    opened_target = await self._open_target(ends, origins, verify, stack)
+                    options = Options(
+                        platforms=chosen, sparse=sparse, force=force, registries=frozenset(ends.registries)
+                    )
+                    report = None if on_progress is None else functools.partial(tell, on_progress)
+                    result = await Copy(opened_source, opened_target, options, self._slots, report).run()
+        finally:
+            TALLY.reset(token)
+        return msgspec.structs.replace(
+            result,
+            source=told(ends.source),
+            target=told(ends.target),
+            requests=tally.requests,
+            retries=tally.retries,
+        )
+
+    async def copy_stream(
+        self,
+        source: str | Reference | StoredImages,
+        target: str | Reference | StoredImages,
+        *,
+        platforms: Iterable[str | Platform] | Literal["all"] = "all",
+        sparse: bool = False,
+        force: bool = False,
+        verify: bool = False,
+        mount_from: Iterable[str | Reference] = (),
+    ) -> AsyncGenerator[CopyStep, None]:
+        """Copy as `copy` does, and yield how far it is; the last step has the `result`.
+
+        Of a blob that is moving, only the latest step is kept for a caller who is busy. Leaving the loop ends the copy.
+        """
+        steps = LatestSteps()
+        copying = asyncio.create_task(
+            self.copy(
+                source,
+                target,
+                platforms=platforms,
+                sparse=sparse,
+                force=force,
+                verify=verify,
+                mount_from=mount_from,
+                on_progress=steps.put,
+            )
+        )
+        copying.add_done_callback(lambda _: steps.close())
+        try:
+            async for step in steps:
+                yield step
+            result = copying.result()
+            yield CopyStep(
+                kind="result", status="there" if result.skipped else "moved", digest=result.digest, result=result
+            )
+        finally:
+            copying.cancel()
+            with contextlib.suppress(asyncio.CancelledError, DockerError):
+                await outlast(copying)
+
+    async def _open_source(self, source: Reference | StoredImages, stack: contextlib.AsyncExitStack) -> ImageSource:
+        if isinstance(source, Reference):
+            return self._source(source)
+        return await stack.enter_async_context(source.open_source())
+
+    async def _open_target(
+        self, ends: Ends, origins: Iterable[Reference], verify: bool, stack: contextlib.AsyncExitStack
+    ) -> ImageTarget:
+        if not isinstance(ends.target, Reference):
+            return await stack.enter_async_context(ends.target.open_target(ends.name))
+        repository = self._repository(ends.target, writes=True)
+        registry = repository.registry.name
+        also = [ends.source] if isinstance(ends.source, Reference) else []
+        paths = [self._repository(each).path for each in [*also, *origins] if registry_name(each.domain) == registry]
+        shelf = self._shelves.setdefault(registry, Shelf())
+        return RegistryTarget(repository, ends.target.tag, shelf, origins=paths, verify=verify)
+
+    def _blobs_at_once(self, registry: str) -> int:
+        config = self._configs.get(registry)
+        return (config.concurrency if config is not None else None) or self._concurrency
+
     async def aclose(self) -> None:
-        """End what is under way (it raises `StreamInterruptedError`) and close every connection. Idempotent.
+        """End what is under way, by `StreamInterruptedError` or `ServiceClosedError`, and close all. Idempotent.
 
         `async with` calls it.
         """
@@ -291,29 +410,5 @@ def _registry_of(text: str) -> str:
     return Reference(name, "a/a").domain
 
 
-def _image(top: Manifest, manifest: Manifest, body: bytes, *, who: str) -> RegistryImage:
-    """Make what is told of an image from its manifests and the bytes of its configuration."""
-    config = manifest.config
-    try:
-        read = _CONFIG.decode(body)
-        platform = Platform(os=read.os or "", architecture=read.architecture or "", variant=read.variant or "")
-        return RegistryImage(
-            descriptor=top.descriptor,
-            platforms=top.platforms or ((platform,) if platform.os else ()),
-            manifest=manifest.descriptor,
-            id=config.digest if config is not None else "",
-            os=platform.os,
-            architecture=platform.architecture,
-            variant=platform.variant,
-            created=read.created,
-            author=read.author or "",
-            config=read.config,
-            root_fs=RootFS(type=read.rootfs.type or "", layers=read.rootfs.diff_ids or ()) if read.rootfs else None,
-            history=tuple(
-                HistoryItem(created=each.created, created_by=each.created_by or "", comment=each.comment or "")
-                for each in read.history or ()
-            ),
-        )
-    except UNDECODABLE as error:
-        failure = FrameDecodeError(f"the configuration of {who}@{manifest.digest} is not what it should be: {error}")
-    raise failure
+def _listed(platforms: Iterable[str | Platform] | str) -> Iterable[str | Platform]:
+    return (platforms,) if isinstance(platforms, str | Platform) else platforms

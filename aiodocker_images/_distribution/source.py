@@ -107,6 +107,10 @@ class RegistrySource:
         """Return a small blob whole."""
         return await self._first(lambda one: one.read_blob(descriptor, limit))
 
+    async def referrers(self, digest: str) -> tuple[Descriptor, ...]:
+        """Return the manifests whose subject is `digest`, as signatures and SBOMs have it."""
+        return await self._first(lambda one: one.referrers(digest))
+
     async def _first(self, ask: Callable[[Repository], Awaitable[T]]) -> T:
         for repository in self._repositories[:-1]:
             try:

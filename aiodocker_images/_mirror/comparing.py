@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from aiodocker_images._aio.together import together
 from aiodocker_images.api_version import APIVersion
 from aiodocker_images.errors import ConfigError, DockerError, ForbiddenError, NotFoundError, UnauthorizedError
 from aiodocker_images.models import DistributionInspect, Platform
@@ -15,7 +16,6 @@ from .journal import Journal
 from .options import Options
 from .retrying import PASSING
 from .slots import Slots
-from .together import together
 from .work import Group, Work
 
 __all__ = ["Comparing"]

@@ -12,6 +12,7 @@ from typing import Final, Literal, TypeVar
 
 from aiodocker_images._aio.callbacks import tell
 from aiodocker_images._aio.threads import outlast
+from aiodocker_images._aio.together import together
 from aiodocker_images.errors import DockerError, NotFoundError, NotGivenBackError
 from aiodocker_images.progress import OnProgress, ProgressFrame
 from aiodocker_images.service import ImageService
@@ -28,7 +29,6 @@ from .pulling import Pulls
 from .records import Done, Ended
 from .retrying import persist
 from .slots import Slots
-from .together import together
 from .work import Group, Work, grouped, now
 
 __all__ = ["CLEANUP_TIMEOUT", "Run"]
