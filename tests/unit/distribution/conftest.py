@@ -49,7 +49,9 @@ def opened(leftovers: Leftovers) -> Opened:
             yield registries_service
         for fake in fakes:
             await fake.idle()
-            assert fake.uploads == []
+            # crane's registry knows no way to give an upload up.
+            if all(each.status < 300 for each in fake.asked("DELETE upload")):
+                assert fake.uploads == []
         await leftovers.settle(before)
 
     return service
