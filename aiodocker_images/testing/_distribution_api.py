@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from typing import Final, Literal
 from urllib.parse import quote, urlencode
 
+from ._registry_answers import blob_response, document, error, not_found, referrer, unknown_parts, unsupported
 from ._server import ClientLeftError, Exchange, Request, Response
 from ._store import KNOWN_TYPES, Store, StoredManifest, Upload
 from .behaviour import Behaviour
@@ -27,7 +27,6 @@ MAX_MANIFEST: Final = 4 << 20  # what the standard asks registries to accept at 
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _COMPONENT: Final = re.compile(r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*")
-_RANGE: Final = re.compile(r"bytes=([0-9]*)-([0-9]*)")
 _CONTENT_RANGE: Final = re.compile(r"([0-9]+)-([0-9]+)")
 
 
@@ -161,7 +160,7 @@ class DistributionAPI:
         query = request.query
         found = self._store.referrers(request.repository, request.reference)
         bare = self._as.referrers == "bare"
-        entries = [_referrer(each, bare=bare) for each in found]
+        entries = [referrer(each, bare=bare) for each in found]
         headers: dict[str, str] = {}
         if (wanted := query.get("artifactType")) and not bare:
             entries = [each for each in entries if each.get("artifactType") == wanted]
@@ -254,10 +253,10 @@ class DistributionAPI:
         children = {str(each["digest"]) for each in manifest.descriptors("manifests")}
         missing = sorted(blobs - (there.blobs if there else set()))
         if missing and self._as.missing_blob:
-            return _unknown_parts(self._as.missing_blob, missing)
+            return unknown_parts(self._as.missing_blob, missing)
         missing = sorted(children - set(there.manifests if there else ()))
         if missing and self._as.missing_child:
-            return _unknown_parts(self._as.missing_child, missing)
+            return unknown_parts(self._as.missing_child, missing)
         if (
             self._as.immutable_tags
             and is_tag
@@ -294,10 +293,9 @@ class DistributionAPI:
         if request.method == "POST":
             return await self._open_upload(exchange)
         upload = self._store.uploads.get(request.reference)
-        state_kept = not self._as.location_state or upload is None or upload.state in request.raw_query.split("&")
         if upload is None or upload.repository != request.repository:
             return error(404, "BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry")
-        if not state_kept:
+        if not upload.is_known_by(request.raw_query, self._as.location_state):
             return error(
                 404, "BLOB_UPLOAD_INVALID", "blob upload invalid", "the Location's query did not come back as it was"
             )
@@ -305,9 +303,9 @@ class DistributionAPI:
             del self._store.uploads[upload.id]
             return Response(status=204)
         if request.method == "DELETE":
-            return _unsupported(self._as.upload_cancel)
+            return unsupported(self._as.upload_cancel)
         if request.method == "GET":
-            return self._progress(upload, 204) if self._as.upload_status else _unsupported(400)
+            return self._progress(upload, 204) if self._as.upload_status else unsupported(400)
         if refusal := self._refuse_chunk(request, upload):
             return refusal
         try:
@@ -373,7 +371,7 @@ class DistributionAPI:
 
     def _progress(self, upload: Upload, status: int) -> Response:
         path = f"/v2/{upload.repository}/blobs/uploads/{upload.id}"
-        query = f"?{upload.state}" if self._as.location_state else ""
+        query = f"?{upload.state}" if self._as.location_state != "none" else ""
         headers = {
             "Location": self._place(path) + query,
             "Range": f"0-{max(0, upload.size - 1)}",
@@ -402,99 +400,3 @@ class DistributionAPI:
 
     def _must_exist(self, name: str) -> Response:
         return error(404, "NAME_UNKNOWN", f"The repository with name '{name}' does not exist in the registry")
-
-
-def blob_response(request: Request, data: bytes, behaviour: Behaviour, headers: dict[str, str]) -> Response:
-    """Answer with a blob, or with the range of it that is asked for."""
-    headers = {"Content-Type": "application/octet-stream", **headers}
-    if behaviour.ranges == "none":
-        return Response(headers=headers, body=data)
-    headers["Accept-Ranges"] = "bytes"
-    match = _RANGE.fullmatch(request.headers.get("range", ""))
-    if match is None or match.groups() == ("", ""):
-        return Response(headers=headers, body=data)
-    first, last = match.groups()
-    start = int(first) if first else max(0, len(data) - int(last))
-    end = min(len(data), int(last) + 1) if first and last else len(data)
-    supported = {
-        "all": True,
-        "forward": bool(first),
-        "closed": bool(first and last) and int(last) < len(data),
-    }[behaviour.ranges]
-    if not supported or start >= end:
-        return _unsatisfiable(data, behaviour, headers, beyond=start >= len(data))
-    headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(data)}"
-    return Response(status=206, headers=headers, body=data[start:end])
-
-
-def _unsatisfiable(data: bytes, behaviour: Behaviour, headers: dict[str, str], *, beyond: bool) -> Response:
-    if behaviour.ranges != "all":
-        return error(416, "BLOB_UNKNOWN" if behaviour.ranges == "closed" else "UNKNOWN", "not a range of this blob")
-    headers["Content-Type"] = "text/plain; charset=utf-8"
-    if beyond:  # as Go's http.ServeContent does: a range that ends before it begins is invalid, and no more is said
-        headers["Content-Range"] = f"bytes */{len(data)}"
-    if behaviour.wrong_length_416:
-        headers["Content-Length"] = str(len(data))
-    return Response(status=416, headers=headers, body=b"invalid range: failed to overlap\n")
-
-
-def _referrer(manifest: StoredManifest, *, bare: bool) -> dict[str, object]:
-    """Return the descriptor that the list of referrers has of a manifest."""
-    document = manifest.document
-    config = [str(each.get("mediaType", "")) for each in manifest.descriptors("config")]
-    entry: dict[str, object] = {
-        "mediaType": manifest.media_type,
-        "digest": manifest.digest,
-        "size": len(manifest.data),
-    }
-    if not bare:
-        entry["artifactType"] = document.get("artifactType") or "".join(config)
-        entry["annotations"] = document.get("annotations")
-    return {name: value for name, value in entry.items() if value}
-
-
-def document(
-    body: object, *, status: int = 200, media_type: str = "application/json", headers: dict[str, str] | None = None
-) -> Response:
-    """Answer with JSON."""
-    return Response(
-        status=status, headers={"Content-Type": media_type, **(headers or {})}, body=json.dumps(body).encode()
-    )
-
-
-def error(status: int, code: str, message: str, detail: object = None) -> Response:
-    """Answer with the error document of the specification."""
-    return document({"errors": [{"code": code, "message": message, "detail": detail}]}, status=status)
-
-
-def _unknown_parts(status: int, digests: Sequence[str]) -> Response:
-    """Answer to a manifest of which parts are missing."""
-    if status == 500:
-        return error(500, "UNKNOWN", "a part of the manifest is unknown")
-    parts = [
-        {"code": "MANIFEST_BLOB_UNKNOWN", "message": "blob unknown to registry", "detail": {"digest": digest}}
-        for digest in digests
-    ]
-    return document({"errors": parts}, status=status)
-
-
-def _unsupported(status: int) -> Response:
-    return error(status, "NAME_INVALID" if status == 400 else "UNKNOWN", "the method is not supported here")
-
-
-def not_found() -> Response:
-    """Answer as Go's router does for a path that it does not know."""
-    return Response(status=404, headers={"Content-Type": "text/plain; charset=utf-8"}, body=b"404 page not found\n")
-
-
-__all__: Sequence[str] = (
-    "STEPS",
-    "UNKNOWN",
-    "DistributionAPI",
-    "blob_response",
-    "document",
-    "error",
-    "locate",
-    "needs",
-    "not_found",
-)

@@ -28,6 +28,7 @@ _RESET_AT_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER, for no time
 _HUNG_UP: Final = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
 _REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
 _ESTABLISHED: Final = "01"  # in /proc/net/tcp
+_NOT_HTTP: Final = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n400 Bad Request"
 _POLL: Final = 0.005  # seconds between two looks at whether a client that is kept waiting has left
 
 
@@ -40,7 +41,7 @@ class Request:
     """A request that came, and what became of it.
 
     `target` is the path with its query exactly as they came; `path` is the decoded path alone. `headers` have names
-    in lower case. `status` is 0 until an answer began. `bytes_in` and `bytes_out` count bodies alone. `connection` is
+    in lower case; of several lines with one name, the values are joined by commas. `status` is 0 until an answer began. `bytes_in` and `bytes_out` count bodies alone. `connection` is
     the number of the connection, `server` which of the fake's servers it was, `step` what was asked ("GET manifest"),
     with `repository` and `reference` (a tag or digest; empty where there is none).
     """
@@ -152,7 +153,7 @@ class Exchange:
         if (injection := self.injection) is None or injection.fault.of != "request":
             return PIECE
         fault = injection.fault
-        if fault.kind == "slow":
+        if fault.kind == "slow" and not injection.released:
             await asyncio.sleep(fault.seconds or 0)
             return fault.length
         if fault.kind not in {"cut", "reset", "stall"}:
@@ -252,12 +253,21 @@ class Server:
     async def _serve(self, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Answer one request; return whether the connection serves another."""
         try:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+            begun = await reader.readexactly(1)
+            if not begun.isalpha():
+                # A client that tries https first, as Docker's Engine does on 127.0.0.1, waits 10 seconds for an answer.
+                writer.write(_NOT_HTTP)
+                await writer.drain()
+                return False
+            head = (begun + await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         except asyncio.IncompleteReadError:
             return False
         first, *lines = head.rstrip("\r\n").split("\r\n")
         method, target, version = f"{first}  ".split(" ")[:3]
-        headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        headers: dict[str, str] = {}
+        for name, _, value in (line.partition(":") for line in lines):
+            known = headers.get(name.lower())  # Docker's Engine has a line of its own for each Accept
+            headers[name.lower()] = value.strip() if known is None else f"{known}, {value.strip()}"
         request = Request(method=method, target=target, headers=headers, connection=number, server=self.name)
         self._requests.append(request)
         try:
@@ -322,9 +332,12 @@ class _Wire:
             await self._write_body(body)
         elif fault.kind == "slow":
             await self._write(head, 0)
-            for start in range(0, len(body), fault.length):
+            start = 0
+            while start < len(body) and not (self._injection and self._injection.released):
                 await self._write_body(body[start : start + fault.length])
+                start += fault.length
                 await asyncio.sleep(fault.seconds or 0)
+            await self._write_body(body[start:])
         else:
             before = fault.after + (len(head) if fault.of == "body" else 0)
             await self._write(head[:before], 0)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Literal
+from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -66,6 +67,12 @@ class Upload:
     def state(self) -> str:
         """What must come back in the query: it has what a client would change that decodes and encodes it."""
         return f"_state={self.id[:8]}%2F{self.turns}%3d~+a%20b"
+
+    def is_known_by(self, query: str, state: Literal["none", "decoded", "exact"]) -> bool:
+        """Tell whether a query has brought the latest state back, as a registry wants it."""
+        if state == "decoded":
+            return parse_qsl(self.state)[0] in parse_qsl(query)
+        return state == "none" or self.state in query.split("&")
 
 
 @dataclass(eq=False)

@@ -26,7 +26,8 @@ class Behaviour:
         patch_status: The answer to a PATCH: 202, as the standard says, or 204 or 201.
         relative_location: Whether `Location` is a path rather than a URL.
         location_state: Whether the `Location` of an upload has a query that changes with each answer and must come
-            back byte for byte.
+            back: "none", "decoded" (Docker's Engine sends it back encoded in another way, and registries accept
+            that), or "exact", byte for byte.
         created_location: Whether the 201 to a blob or a manifest has a `Location`.
         resumable: Whether an upload session survives a connection that breaks in the middle of a body.
         checks_range: Whether a PATCH whose Content-Range does not continue the upload is answered with 416.
@@ -75,7 +76,7 @@ class Behaviour:
     single_post: bool = True
     patch_status: Literal[201, 202, 204] = 202
     relative_location: bool = False
-    location_state: bool = True
+    location_state: Literal["none", "decoded", "exact"] = "decoded"
     created_location: bool = True
     resumable: bool = True
     checks_range: bool = True
@@ -119,6 +120,7 @@ _OCI: Final = Behaviour()
 
 BEHAVIOURS: Final[Mapping[str, Behaviour]] = {
     "oci": _OCI,
+    "strict": replace(_OCI, name="strict", location_state="exact", strict_accept=True),
     "distribution 2.8": replace(
         _OCI,
         name="distribution 2.8",
@@ -144,7 +146,7 @@ BEHAVIOURS: Final[Mapping[str, Behaviour]] = {
         mounts=False,
         patch_status=204,
         relative_location=True,
-        location_state=False,
+        location_state="none",
         created_location=False,
         upload_status=False,
         upload_cancel=400,
@@ -166,7 +168,7 @@ BEHAVIOURS: Final[Mapping[str, Behaviour]] = {
         name="ociserver",
         mount_miss=404,
         relative_location=True,
-        location_state=False,
+        location_state="none",
         upload_cancel=405,
         ranges="forward",
         empty_base=True,
@@ -183,7 +185,7 @@ BEHAVIOURS: Final[Mapping[str, Behaviour]] = {
         name="pulp",
         mount_miss=404,
         relative_location=True,
-        location_state=False,
+        location_state="none",
         link_on_last_page=True,
         missing_repository=401,
         redirect=302,

@@ -118,7 +118,7 @@ class Fault:
 
     @classmethod
     def slow(cls, *, chunk: int = 1024, pause: float = 0.01, of: Place = "body") -> Self:
-        """Send (or read) `chunk` bytes at a time, with `pause` seconds after each."""
+        """Send (or read) `chunk` bytes at a time, with `pause` seconds after each, until `Injection.release()`."""
         if chunk < 1:
             raise ValueError(f"chunk must be at least 1: {chunk}")
         return cls(kind="slow", length=chunk, seconds=pause, of=of)
@@ -212,7 +212,7 @@ class Injection:
         return self._released.is_set()
 
     def release(self) -> None:
-        """Let what a `stall` holds up go on."""
+        """Let what a `stall` holds up go on, and what is `slow` go on at full speed."""
         self._released.set()
 
     def remove(self) -> None:

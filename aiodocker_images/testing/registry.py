@@ -22,7 +22,8 @@ from types import TracebackType
 from typing import Final, Self
 from urllib.parse import urlsplit, urlunsplit
 
-from ._distribution_api import STEPS, UNKNOWN, DistributionAPI, blob_response, document, error, locate, needs, not_found
+from ._distribution_api import STEPS, UNKNOWN, DistributionAPI, locate, needs
+from ._registry_answers import blob_response, document, error, not_found
 from ._server import ClientLeftError, Exchange, Request, Response, Server
 from ._store import Store, StoredManifest, Upload
 from .auth import Auth, Gate, Grant

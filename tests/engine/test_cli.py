@@ -123,7 +123,7 @@ async def test_the_display_shows_each_layer_while_it_comes(engine: ImageService)
     async with SlowRegistry() as slow:
         with Terminal("pull", slow.image, columns=100) as terminal:
             await asyncio.to_thread(terminal.until, lambda: layer.search(terminal.text) is not None)
-            slow.finish.set()
+            slow.finish()
             assert await terminal.ended() == 0
             assert terminal.lines[0].startswith(f"✓ {slow.image}  ")
         await engine.remove(slow.image)

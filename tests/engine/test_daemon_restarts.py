@@ -22,6 +22,7 @@ from aiodocker_images import (
     RateLimitedError,
     ServerError,
 )
+from aiodocker_images.testing import Fault
 from tests.conftest import Leftovers, by_engine, engine_is
 from tests.support.answer_sweep import HANG, OPERATIONS, outcome_of
 from tests.support.slow_registry import SlowRegistry
@@ -160,13 +161,13 @@ async def test_a_daemon_that_is_killed_stopped_or_restarted_in_the_middle_of_eve
         names = await all_names(images)
         for deed in (kill, restart, stop_for_a_while):
             midway.begin_again()
-            slow.finish.clear()
+            slow.hold()
             await asyncio.to_thread(own_registry.pause)
             tasks = midway.start(events_for=5 if deed is stop_for_a_while else 600)
             await midway.all_begun()
             await deed(own)
             own_registry.resume()
-            slow.finish.set()
+            slow.finish()
             midway.go_on.set()
             outcomes = {name: await outcome_of(task) for name, task in tasks.items()}
             failures = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Exception)}
@@ -207,8 +208,8 @@ async def test_a_registry_that_fails_for_a_while_fails_a_pull_and_then_does_not(
     before = leftovers.now()
     async with SlowRegistry() as registry:
         names = await all_names(engine)
-        registry.finish.set()
-        registry.failing = status
+        registry.finish()
+        refusal = registry.fail(Fault.refuse(status, message="not now"), on="manifest", times=None)
         INJECTED[engine_name, "pull", f"registry {status}"] += 1
         if status == 429 and engine_is("podman"):  # it tries again by itself, for minutes
             with pytest.raises(TimeoutError):
@@ -219,7 +220,7 @@ async def test_a_registry_that_fails_for_a_while_fails_a_pull_and_then_does_not(
                 await engine.pull(registry.image)
             assert type(caught.value) is FAILING[status], caught.value
         assert await all_names(engine) == names
-        registry.failing = None
+        refusal.remove()
         result = await engine.pull(registry.image)
         assert result.digest == by_engine(registry.digest, podman=None)
         await engine.remove(registry.image)

@@ -150,7 +150,7 @@ async def test_twenty_streams_log_in_once(server: engines.SSHServer, client: Cli
         await asyncio.gather(*map(anext, streams))
         await images.ping()
         assert server.connections == 1
-        registry.finish.set()
+        registry.finish()
         await asyncio.gather(*map(drained, streams))
         await images.remove(registry.image)
 

@@ -37,6 +37,7 @@ from aiodocker_images import (
     StreamInterruptedError,
     UnauthorizedError,
 )
+from aiodocker_images.testing import FakeRegistry, Fault
 from tests.conftest import Leftovers, by_engine, engine_is
 from tests.support.slow_registry import SlowRegistry
 from tests.support.small_engine import SmallEngine
@@ -293,8 +294,11 @@ async def test_a_registry_that_is_down_is_an_error_of_the_daemon(engine: ImageSe
 
 
 async def test_a_registry_that_refuses_a_push_is_unauthorized(engine: ImageService, image: str) -> None:
-    async with SlowRegistry() as refusing:
-        name = f"{refusing.address}/refused:1"
+    async with FakeRegistry() as refusing:
+        # 401 without a challenge. With the code's standard message, Docker 20.10 does not recognise the code as
+        # final, and retries for 50 seconds.
+        refusing.fail(Fault.refuse(401, message="no pushing here"), on="POST upload", times=None)
+        name = refusing.name("refused:1")
         await engine.tag(image, name)
         # The containerd store passes on the registry's words without its code, UNAUTHORIZED.
         with pytest.raises(
@@ -386,7 +390,7 @@ async def test_leaving_a_pull_twenty_times_ends_the_engines_work(
             pull.cancel()
             await registry_is_left(registry)
             assert await all_names(images) == names
-            registry.finish.set()
+            registry.finish()
             assert (await images.pull(registry.image)).digest == by_engine(registry.digest, podman=None)
             await images.remove(registry.image)
         # Only now, for an Engine may keep connections to the registry, whose other ends are in this process.
@@ -427,7 +431,7 @@ async def test_a_daemon_killed_in_a_pull_interrupts_it_and_is_met_again(engine_n
                 await images.list()
             await asyncio.to_thread(own.start)
             assert await images.list() == []
-            registry.finish.set()
+            registry.finish()
             assert (await images.pull(registry.image)).digest == by_engine(registry.digest, podman=None)
         await leftovers.settle(before)
     finally:

@@ -23,13 +23,12 @@ from aiodocker_images import (
     PushResult,
     SaveResult,
 )
+from aiodocker_images.testing.content import MANIFESTS
 from tests.conftest import by_engine
 
-from .oci_archives import MANIFEST_TYPE as OCI_MANIFEST_TYPE
-from .slow_registry import MANIFEST_TYPE
 from .tars import root_file_system
 
-MANIFEST_TYPES: Final = f"{MANIFEST_TYPE}, {OCI_MANIFEST_TYPE}"
+MANIFEST_TYPES: Final = ", ".join(sorted(MANIFESTS))
 
 
 class Job(ABC):

@@ -191,7 +191,7 @@ async def test_what_is_not_faked_is_a_clear_error_at_the_end() -> None:
 
 
 def test_an_unknown_registry_is_an_error_that_names_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="by the name 'harbour'; there are 'oci', 'distribution 2.8'"):
+    with pytest.raises(ValueError, match="by the name 'harbour'; there are 'oci', 'strict'"):
         FakeRegistry(like="harbour")
 
 
@@ -205,3 +205,37 @@ async def test_a_hundred_thousand_tags_come_in_pages(registry: FakeRegistry, cli
         path = answer.headers.get("link", "").partition("<")[2].partition(">")[0]
         pages += 1
     assert (len(tags), len(set(tags)), pages) == (100_001, 100_001, 11)
+
+
+@pytest.mark.parametrize("like", ["oci", "strict"])
+async def test_the_query_of_an_uploads_location_must_come_back(like: str) -> None:
+    async with FakeRegistry(like=like) as registry, RegistryClient(registry.url) as client:
+        opened = await client.ask("POST", "/v2/app/blobs/uploads/")
+        location = opened.headers["location"]
+        encoded = location.replace("%3d", "%3D").replace("%20", "+")
+        without = location.partition("?")[0]
+        assert (await client.get(location)).status == 204
+        assert (await client.get(encoded)).status == (204 if like == "oci" else 404)
+        assert (await client.get(without)).codes == ["BLOB_UPLOAD_INVALID"]
+        patched = await client.ask("PATCH", location, body=b"x")
+        assert (await client.get(location)).status == 404  # only the latest is good
+        assert (await client.get(patched.headers["location"])).status == 204
+
+
+async def test_several_lines_of_accept_are_one_list() -> None:
+    async with FakeRegistry(like="strict") as strict:
+        strict.put("app:1.0", APP)
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(strict.host.partition(":")[2]))
+        lines = ["GET /v2/app/manifests/1.0 HTTP/1.1", "Accept: a/b", f"Accept: {APP.media_type}", "Accept: c/d"]
+        writer.write("\r\n".join([*lines, "Connection: close", "", ""]).encode())
+        assert (await reader.read()).endswith(APP.data)
+        writer.close()
+        await writer.wait_closed()
+        assert strict.requests[0].headers["accept"] == f"a/b, {APP.media_type}, c/d"
+
+
+async def test_who_speaks_tls_to_it_learns_at_once_that_it_does_not(registry: FakeRegistry) -> None:
+    with pytest.raises(ssl.SSLError, match="(?i)wrong version number|record"):
+        await asyncio.open_connection(*registry.host.split(":"), ssl=ssl.create_default_context())
+    await registry.idle()
+    assert registry.requests == []
