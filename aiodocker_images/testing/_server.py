@@ -41,9 +41,10 @@ class Request:
     """A request that came, and what became of it.
 
     `target` is the path with its query exactly as they came; `path` is the decoded path alone. `headers` have names
-    in lower case; of several lines with one name, the values are joined by commas. `status` is 0 until an answer began. `bytes_in` and `bytes_out` count bodies alone. `connection` is
-    the number of the connection, `server` which of the fake's servers it was, `step` what was asked ("GET manifest"),
-    with `repository` and `reference` (a tag or digest; empty where there is none).
+    in lower case; of several lines with one name, the values are joined by commas. `status` is 0 until an answer
+    began. `bytes_in` and `bytes_out` count bodies alone. `connection` is the number of the connection, `server` which
+    of the fake's servers it was, `step` what was asked ("GET manifest"), with `repository` and `reference` (a tag or
+    digest; empty where there is none).
     """
 
     method: str
@@ -176,16 +177,25 @@ class Service(Protocol):
 class Server:
     """Serves on 127.0.0.1, on the same port each time, with TLS if there is a context for it.
 
-    `connections` are those that are open.
+    `known_as` is the host in its URL. `connections` are those that are open.
     """
 
-    def __init__(self, name: str, service: Service, requests: list[Request], tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        service: Service,
+        requests: list[Request],
+        *,
+        tls: ssl.SSLContext | None = None,
+        known_as: str = "127.0.0.1",
+    ) -> None:
         self.name = name
         self.port = 0
         self.connections: set[asyncio.StreamWriter] = set()
         self._service = service
         self._requests = requests
         self._tls = tls
+        self._known_as = known_as
         self._tasks: set[asyncio.Task[None]] = set()
         self._accepted = 0
         self._socket: socket.socket | None = None
@@ -194,7 +204,7 @@ class Server:
     @property
     def host(self) -> str:
         """Host and port, as in an image's name."""
-        return f"127.0.0.1:{self.port}"
+        return f"{self._known_as}:{self.port}"
 
     @property
     def url(self) -> str:

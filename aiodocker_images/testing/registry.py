@@ -80,9 +80,11 @@ class FakeRegistry:
         self._strict = strict
         self._store = Store()
         self._faults = Faults("FakeRegistry", STEPS, KINDS)
-        self._server = Server(REGISTRY, self, self.requests, tls)
+        self._server = Server(REGISTRY, self, self.requests, tls=tls)
         self._tokens = Server(TOKENS, self, self.requests)
-        self._storage = Server(STORAGE, self, self.requests)
+        # Under another name than the registry's: to clients in Go, another port alone is not another host, and they
+        # send the registry's credentials there.
+        self._storage = Server(STORAGE, self, self.requests, known_as="localhost")
         self._gate = Gate(auth, lambda: self._tokens.url)
         self._api = DistributionAPI(
             self._store, self.behaviour, lambda: self._server.url, self._signed_url, self._gate.may

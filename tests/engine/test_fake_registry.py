@@ -32,7 +32,8 @@ async def test_an_engine_pulls_and_pushes(engine: ImageService, like: str) -> No
         assert registry.tags("copy") == {"1.0": pushed.digest}
         config = registry.manifest("copy:1.0").descriptors("config")[0]["digest"]
         assert config == content.manifests[0].config.digest
-        assert registry.uploads == []
+        if registry.behaviour.upload_cancel == 204:  # Podman opens one to mount a blob, and cancels it if it could not
+            assert registry.uploads == []
         await engine.remove(target)
 
 
