@@ -256,8 +256,8 @@ class Server:
         except asyncio.CancelledError:
             pass  # stop() ended it; a stream server's callback would report it as an error
         finally:
+            await _close(writer)
             self._tasks.discard(task)
-            writer.close()
             self.connections.discard(writer)
 
     async def _serve(self, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
@@ -288,6 +288,15 @@ class Server:
             return await _drain(exchange, reader, writer) and as_good and wanted
         finally:
             request.done = True
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    """Close a connection, and look at how it ended: asyncio reports an exception that nobody has looked at."""
+    writer.close()
+    try:
+        await writer.wait_closed()
+    except (OSError, asyncio.CancelledError):
+        writer.transport.abort()
 
 
 async def _send(exchange: Exchange, response: Response, writer: asyncio.StreamWriter) -> bool:
