@@ -180,7 +180,7 @@ def image(
         **_platform(whose),
         "config": {"Cmd": ["/bin/sh"], **(config or {})},
         "rootfs": {"type": "layers", "diff_ids": [each.diff_id or each.digest for each in made]},
-        "history": [{"created": CREATED, "created_by": f"ADD {number}"} for number in range(len(made))],
+        "history": [{"created": CREATED, "created_by": f"ADD {number} for {platform}"} for number in range(len(made))],
     }
     oci = format == "oci"
     config_blob = Blob(data=json.dumps(document).encode(), media_type=OCI_CONFIG if oci else DOCKER_CONFIG)

@@ -109,7 +109,7 @@ async def test_the_containerd_store_holds_every_platform(
         assert config is not None
         assert config.labels["platform"] == platform
         (layer,) = await engine.history(both.name, platform=platform)
-        assert layer.created_by == f"ADD {platform}"
+        assert layer.created_by == f"ADD 0 for {platform}"
 
     assert (await engine.push(both.name)).digest == both.digest
     found = await engine.inspect_distribution(both.name)
