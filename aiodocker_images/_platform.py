@@ -84,6 +84,7 @@ _VARIANTS = {
     ("arm", "7"): "v7",
     ("arm", "8"): "v8",
 }
+_MEANT_VARIANTS = {"arm64": "v8", "arm": "v7"}  # where none is written
 _LOCAL_SYSTEM = "windows" if sys.platform == "win32" else "linux"  # a Mac's Engines run Linux
 
 
@@ -144,6 +145,14 @@ class Platform(
             os_features=tuple(unquote(feature) for feature in features),
         )
 
+    def matches(self, other: Platform) -> bool:
+        """Whether `other` is the platform that this one asks for, as containerd matches what `--platform` says.
+
+        "linux/arm64" means "linux/arm64/v8", "linux/arm" means "linux/arm/v7"; an `os_version` must be equal if there
+        is one here.
+        """
+        return _meant(self) == _meant(other) and self.os_version in {"", other.os_version}
+
     def __str__(self) -> str:
         options = "+".join([_escaped(self.os_version), *sorted(map(_escaped, self.os_features))])
         system = f"{self.os}({options})" if options else self.os
@@ -156,3 +165,10 @@ def _no_platform(text: str) -> InvalidPlatformError:
 
 def _escaped(option: str) -> str:
     return quote(option, safe="").replace("~", "%7E")
+
+
+def _meant(platform: Platform) -> tuple[str, str, str]:
+    """Return the parts of a platform by which it is compared, whoever wrote it."""
+    os, architecture, variant = platform.os.lower(), platform.architecture.lower(), platform.variant.lower()
+    architecture, variant = _normal(architecture, variant)
+    return "darwin" if os == "macos" else os, architecture, variant or _MEANT_VARIANTS.get(architecture, "")

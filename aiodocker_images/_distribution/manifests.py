@@ -8,7 +8,6 @@ differently see two different images behind one digest.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, Literal
@@ -87,17 +86,6 @@ _SAYS_NOTHING: Final = {"", "application/json", "application/octet-stream", "bin
 _UNKNOWN: Final = "unknown"
 _REFERENCE_TYPE: Final = "vnd.docker.reference.type"
 _REFERENCE_DIGEST: Final = "vnd.docker.reference.digest"
-
-# As containerd normalizes platforms, and with it Docker's --platform.
-_ARCHITECTURES: Final = {
-    "x86_64": "amd64",
-    "x86-64": "amd64",
-    "aarch64": "arm64",
-    "armhf": "arm",
-    "armel": "arm",
-    "i386": "386",
-}
-_DEFAULT_VARIANTS: Final = {"amd64": "v1", "arm64": "v8", "arm": "v7"}
 
 
 class _Layer(Model, frozen=True, kw_only=True, rename=None):
@@ -319,11 +307,8 @@ def is_foreign(descriptor: Descriptor) -> bool:
 
 
 def platform_matches(wanted: Platform, platform: Platform) -> bool:
-    """Whether `platform` is the one that is `wanted`, as Docker's `--platform` reads it.
-
-    "linux/arm64" means "linux/arm64/v8", "linux/arm" means "linux/arm/v7", and a wanted `os_version` must be equal.
-    """
-    return _normal(wanted) == _normal(platform) and wanted.os_version in {"", platform.os_version}
+    """Whether `platform` is the one that is `wanted`."""
+    return wanted.matches(platform)
 
 
 def make_index(
@@ -405,14 +390,3 @@ def _distinct(descriptors: Iterable[Descriptor]) -> tuple[Descriptor, ...]:
     for each in descriptors:
         first.setdefault(each.digest, each)
     return tuple(first.values())
-
-
-@functools.lru_cache(maxsize=256)
-def _normal(platform: Platform) -> tuple[str, str, str]:
-    os, architecture, variant = (each.lower() for each in (platform.os, platform.architecture, platform.variant))
-    if architecture in {"armhf", "armel"} and not variant:
-        variant = "v7" if architecture == "armhf" else "v6"
-    architecture = _ARCHITECTURES.get(architecture, architecture)
-    if variant.isdigit():
-        variant = f"v{variant}"
-    return {"macos": "darwin"}.get(os, os), architecture, variant or _DEFAULT_VARIANTS.get(architecture, "")
