@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeAlias
+from typing import TypeAlias, cast
 from urllib.parse import quote
 
 import msgspec
 
+from ._arguments import check_flag, check_mapping, check_text, wrong
 from .errors import InvalidArgumentError
 from .models import Platform
 
@@ -38,6 +39,7 @@ def encode_json(document: object) -> bytes:
 def check_query(query: Query) -> None:
     """Raise `InvalidArgumentError` if a text cannot be sent."""
     for name, value in query:
+        check_text(name, value)
         try:
             f"{name}{value}".encode()
         except UnicodeEncodeError as error:
@@ -48,6 +50,9 @@ def check_query(query: Query) -> None:
 
 def flags(**values: bool | None) -> Query:
     """Encode the flags that are set; what is None or False is the Engine's default and is left out."""
+    for name, value in values.items():
+        if value is not None:
+            check_flag(name, value)
     return tuple((name.replace("_", "-"), "true") for name, value in values.items() if value)
 
 
@@ -57,6 +62,7 @@ def encode_filters(filters: Filters) -> str:
     A mapping value (`{"label": {"key": "value"}}`) becomes `key=value` strings. Unknown names are the
     daemon's to refuse.
     """
+    check_mapping("filters", filters, '{"label": "stage=test"}')
     return encode_json({name: _filter_values(value) for name, value in filters.items()}).decode()
 
 
@@ -66,8 +72,21 @@ def _filter_values(value: FilterValue) -> list[str]:
     if isinstance(value, int | str):
         return [str(value)]
     if isinstance(value, Mapping):
+        for text in value.values():
+            check_text("each value of a filter", text)
         return [f"{key}={text}" if text else key for key, text in value.items()]
+    if not isinstance(cast("object", value), Iterable) or isinstance(cast("object", value), bytes):
+        raise wrong("the value of a filter", value, "a bool, a number, a str, several of them, or a mapping")
     return [text for item in value for text in _filter_values(item)]
+
+
+def parse_platforms(platforms: str | Platform | Iterable[str | Platform]) -> tuple[Platform, ...]:
+    """Return some platforms, each once; one may be given alone. Raises `InvalidPlatformError` and TypeError."""
+    if isinstance(platforms, str | Platform):
+        platforms = (platforms,)
+    if not isinstance(cast("object", platforms), Iterable):
+        raise wrong("platforms", platforms, "a platform such as 'linux/amd64' or several")
+    return tuple(dict.fromkeys(Platform.parse(platform) for platform in platforms))
 
 
 def encode_platforms(platforms: Iterable[Platform], *, name: str = "platform") -> Query:

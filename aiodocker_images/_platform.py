@@ -5,8 +5,10 @@ from __future__ import annotations
 import platform
 import re
 import sys
+from typing import cast
 from urllib.parse import quote, unquote
 
+from ._arguments import wrong
 from ._struct import Model, Nullable
 from .errors import InvalidPlatformError
 
@@ -119,6 +121,8 @@ class Platform(
         """
         if isinstance(text, Platform):
             return text
+        if not isinstance(cast("object", text), str):
+            raise wrong("a platform", text, "a str or a Platform")
         match = _PLATFORM.fullmatch(text)
         if match is None or not _ESCAPES.fullmatch(text):
             raise _no_platform(text)

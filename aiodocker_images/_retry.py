@@ -6,7 +6,8 @@ import random
 
 import msgspec
 
-from .errors import ConfigError
+from ._arguments import check_count, wrong
+from .errors import InvalidArgumentError
 
 __all__ = ["Retry"]
 
@@ -23,11 +24,15 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     jitter: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.attempts < 1:
-            raise ConfigError(f"attempts must be 1 or more, not {self.attempts}")
+        if self.attempts is None:
+            raise wrong("attempts", self.attempts, "an int")
+        check_count("attempts", self.attempts)
         for name in ("initial", "maximum", "jitter"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ConfigError(f"{name} must be 0 seconds or more, not {getattr(self, name)}")
+            seconds: object = getattr(self, name)
+            if not isinstance(seconds, int | float) or isinstance(seconds, bool):
+                raise wrong(name, seconds, "a number of seconds")
+            if not 0 <= seconds < float("inf"):
+                raise InvalidArgumentError(f"{name} must be 0 seconds or more, not {seconds}")
 
     def seconds_after(self, attempts: int) -> float:
         """Return how long to wait after so many attempts in a row failed."""

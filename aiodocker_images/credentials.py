@@ -10,8 +10,10 @@ from typing import Any, Final, Protocol, TypeVar, cast, runtime_checkable
 
 import msgspec
 
+from ._arguments import check_mapping, wrong
 from ._encoding import encode_json
 from .errors import CredentialHelperError
+from .reference import DOCKER_HUB, LEGACY_DOCKER_HUB
 
 __all__ = ["Keychain", "ListingKeychain", "MultiKeychain", "RegistryAuth", "RepositoryKeychain", "StaticKeychain"]
 
@@ -19,12 +21,10 @@ T = TypeVar("T")
 
 LOGGER: Final = logging.getLogger(__package__)
 
-DOCKER_HUB: Final = "docker.io"
-
 # What `docker login` stores the Hub's credentials under, and what the daemon compares with.
-DOCKER_HUB_SERVER: Final = "https://index.docker.io/v1/"
+DOCKER_HUB_SERVER: Final = f"https://{LEGACY_DOCKER_HUB}/v1/"
 
-_DOCKER_HUB_HOSTS: Final = frozenset({DOCKER_HUB, "index.docker.io", "registry-1.docker.io"})
+_DOCKER_HUB_HOSTS: Final = frozenset({DOCKER_HUB, LEGACY_DOCKER_HUB, "registry-1.docker.io"})
 _API_PATHS: Final = frozenset({"v1", "v2"})  # of addresses that were stored without a scheme
 _TOKEN_USER: Final = "<token>"  # noqa: S105 - a user name: the docker CLI's mark of an identity token
 _SECRETS: Final = ("password", "identity_token", "registry_token")
@@ -41,6 +41,11 @@ class RegistryAuth(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults
     identity_token: str = ""
     registry_token: str = ""
     server_address: str = ""
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            if not isinstance(getattr(self, name), str):
+                raise wrong(name, getattr(self, name), "a str")
 
     def __repr__(self) -> str:
         given = [f"{name}=***" for name in _SECRETS if getattr(self, name)]
@@ -87,6 +92,7 @@ class StaticKeychain:
     """A keychain of a mapping from registry to credentials. An empty one: everything goes anonymously."""
 
     def __init__(self, credentials: Mapping[str, RegistryAuth]) -> None:
+        check_auths("credentials", credentials)
         self._names = sorted(credentials)
         self._credentials = dict(credentials)
 
@@ -110,6 +116,8 @@ class MultiKeychain:
     """
 
     def __init__(self, *keychains: Keychain) -> None:
+        for keychain in keychains:
+            check_keychain(keychain)
         self._keychains = keychains
 
     def __repr__(self) -> str:
@@ -142,6 +150,30 @@ class MultiKeychain:
                     continue
                 found = _by_registry(known) | found
         return found
+
+
+def check_auth(auth: object) -> None:
+    """Raise TypeError for what are no credentials. They are not shown."""
+    if auth is not None and not isinstance(auth, RegistryAuth):
+        raise wrong("auth", auth, "a RegistryAuth(username=…, password=…) or None")
+
+
+def check_auths(name: str, auths: object) -> None:
+    """Raise TypeError for what is no mapping from registries to credentials."""
+    check_mapping(name, auths, '{"docker.io": RegistryAuth(…)}')
+    for registry, auth in cast("Mapping[object, object]", auths or {}).items():
+        if not isinstance(registry, str):
+            raise wrong(f"each registry of {name}", registry, "a str")
+        if not isinstance(auth, RegistryAuth):
+            raise wrong(f"each value of {name}", auth, "a RegistryAuth(username=…, password=…)")
+
+
+def check_keychain(keychain: object) -> None:
+    """Raise TypeError for what cannot be asked for credentials."""
+    if keychain is not None and not callable(getattr(keychain, "resolve", None)):
+        raise wrong(
+            "keychain", keychain, "an object with an async method resolve(registry), such as StaticKeychain({…})"
+        )
 
 
 def registry_name(address: str) -> str:

@@ -9,10 +9,11 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 from yarl import URL
 
+from ._arguments import path_text, wrong
 from ._dockercli.config import config_directory, home_directory
 from ._dockercli.context import DEFAULT_CONTEXT, DockerContext, current_context, read_context
 from .errors import ConfigError
@@ -133,7 +134,7 @@ class Endpoint:
         if isinstance(endpoint, Endpoint):
             return endpoint
         if endpoint is not None:
-            return _secured(cls.parse(os.fspath(endpoint), source="argument"), environ)
+            return _secured(cls.parse(path_text("endpoint", endpoint), source="argument"), environ)
         if (chosen := _environment_host(environ)) is not None:
             return chosen
         considered = ["DOCKER_HOST: not set"]
@@ -157,6 +158,8 @@ class Endpoint:
 
         Raises `ContextNotFoundError`, and `ConfigError` for a context that makes no sense.
         """
+        if not isinstance(cast("object", name), str):
+            raise wrong("name", name, "a str")
         environ = os.environ if environ is None else environ
         if name == DEFAULT_CONTEXT:
             return _environment_host(environ) or _default(environ)
@@ -169,6 +172,8 @@ class Endpoint:
         As for the docker CLI, white space around it does not count, and what is left out of it is the default:
         "tcp://" and ":2375" are on localhost, "unix://" is /var/run/docker.sock, "npipe://" Docker's named pipe.
         """
+        if not isinstance(cast("object", text), str):
+            raise wrong("endpoint", text, "a str")
         text = text.strip()
         if text.startswith("/"):
             text = f"unix://{text}"

@@ -25,7 +25,7 @@ DEFAULT_TAG = "latest"
 MAX_PATH = 255  # characters, Docker Hub's "library/" included, the domain not
 MAX_TAG = 128
 
-_LEGACY_DOCKER_HUB = "index.docker.io"
+LEGACY_DOCKER_HUB = "index.docker.io"
 _OFFICIAL = "library"  # the namespace on Docker Hub of images with a one-word name
 DIGEST_LENGTHS = {"sha256": 64, "sha384": 96, "sha512": 128}  # hex digits
 
@@ -75,13 +75,15 @@ class Reference:
             _refuse(str(self), flaw)
 
     @classmethod
-    def parse(cls, text: str) -> Reference:
+    def parse(cls, text: str | Reference) -> Reference:
         """Parse what a user types: "ubuntu", "user/app:1.2", "localhost:5000/app@sha256:…".
 
         A name without a registry is on Docker Hub. A missing tag stays None (see `with_default_tag`).
         Raises `InvalidReferenceError`, for an image id (64 hex digits, or `sha256:` and hex digits) too,
         and `TypeError` for anything but a str.
         """
+        if isinstance(text, Reference):
+            return text
         text = _exact_str(text, "an image reference")
         if not text:
             _refuse(text, "it is empty")
@@ -181,14 +183,14 @@ def is_long(image: str | Reference) -> bool:
     Docker Hub last, and for a long one only where it says: what is short stays short, and what is long stays long.
     A `Reference` is always long.
     """
-    return isinstance(image, Reference) or image.startswith((f"{DOCKER_HUB}/", f"{_LEGACY_DOCKER_HUB}/"))
+    return isinstance(image, Reference) or image.startswith((f"{DOCKER_HUB}/", f"{LEGACY_DOCKER_HUB}/"))
 
 
 def _split_domain(name: str) -> tuple[str, str]:
     domain, slash, path = name.partition("/")
     if not slash or not _is_domain(domain):
         return DOCKER_HUB, name
-    return (DOCKER_HUB if domain == _LEGACY_DOCKER_HUB else domain), path
+    return (DOCKER_HUB if domain == LEGACY_DOCKER_HUB else domain), path
 
 
 def _is_domain(component: str) -> bool:
@@ -220,7 +222,7 @@ def _domain_flaw(domain: str) -> str | None:
         )
     if not _is_domain(domain):
         return f"{shown(domain)} is a namespace on Docker Hub: a registry has a '.' or ':', or is 'localhost'"
-    if domain == _LEGACY_DOCKER_HUB:
+    if domain == LEGACY_DOCKER_HUB:
         return f"the registry of Docker Hub is {DOCKER_HUB!r}"
     return None
 
@@ -276,7 +278,7 @@ def digest_flaw(digest: str) -> str | None:
 
 def _exact_str(value: object, what: str) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{what} is a str, not {type(value).__name__}")
+        raise TypeError(f"{what} must be a str, not {type(value).__name__}")
     # A subclass, such as a member of an Enum, can put something else into an f-string than what was checked.
     return str.__str__(value)
 

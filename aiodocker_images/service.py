@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
 import msgspec
 
@@ -17,15 +17,16 @@ from ._api.events import Events
 from ._api.images import Images
 from ._api.registry import Registry
 from ._api.transfers import Transfers
+from ._arguments import check_count, check_seconds, check_text, wrong
 from ._dockercli.keychain import DockerKeychain
-from ._encoding import encode_json, path_segment
+from ._encoding import Query, encode_json, path_segment
 from ._http.call import Call
 from ._http.transport import Transport
 from ._struct import UNDECODABLE
 from .api_version import MINIMUM, APIVersion
-from .credentials import Keychain
+from .credentials import Keychain, check_keychain
 from .endpoint import Endpoint
-from .errors import ConfigError, InvalidReferenceError, UnsupportedAPIVersionError
+from .errors import ConfigError, InvalidArgumentError, InvalidReferenceError, UnsupportedAPIVersionError
 from .models import EngineVersion, Ping
 
 __all__ = ["ImageService"]
@@ -64,11 +65,11 @@ class ImageService(Transfers, Images, Registry, Build, Events):
         idle_timeout: float | None = None,
         connect_timeout: float | None = DEFAULT_CONNECT_TIMEOUT,
     ) -> None:
-        if max_connections is not None and max_connections < 1:
-            raise ValueError(f"max_connections must be 1 or more, not {max_connections}")
-        for name, seconds in (("idle_timeout", idle_timeout), ("connect_timeout", connect_timeout)):
-            if seconds is not None and seconds <= 0:
-                raise ValueError(f"{name} must be more than 0 seconds, or None for no limit, not {seconds}")
+        check_text("api_version", api_version)
+        check_keychain(keychain)
+        check_count("max_connections", max_connections)
+        check_seconds("idle_timeout", idle_timeout)
+        check_seconds("connect_timeout", connect_timeout)
         transport = Transport(
             None if endpoint is None else Endpoint.resolve(endpoint),
             api_version=_pinned(api_version),
@@ -113,9 +114,13 @@ class ImageService(Transfers, Images, Registry, Build, Events):
         Raises `InvalidReferenceError` for a path that is no plain path, and every other `DockerError`.
         Any endpoint whose answer is read whole.
         """
+        for name, value in (("method", method), ("path", path)):
+            if not isinstance(cast("object", value), str):
+                raise wrong(name, value, "a str")
+        pairs = _pairs(params)
         # The target of a CONNECT is a host and not a path.
         if not (method.isascii() and method.isalpha()) or method.upper() == "CONNECT":
-            raise ValueError(f"{method[:80]!r} is no HTTP method")
+            raise InvalidArgumentError(f"{method[:80]!r} is not an HTTP method")
         if not _PATH.fullmatch(path) or {".", ".."} & set(path.split("/")):
             raise InvalidReferenceError(f"{path[:80]!r} is no path of the Engine API such as /images/json")
         call = Call(
@@ -123,7 +128,7 @@ class ImageService(Transfers, Images, Registry, Build, Events):
             subject=f"{method} {path}",
             method=method,
             path=path_segment(path),
-            query=tuple(params.items() if isinstance(params, Mapping) else params),
+            query=pairs,
             document=None if json is None else encode_json(json),
             statuses=(),
         )
@@ -168,6 +173,20 @@ class ImageService(Transfers, Images, Registry, Build, Events):
 
     def __repr__(self) -> str:
         return f"ImageService({str(self.endpoint)!r})"
+
+
+def _pairs(params: Mapping[str, str] | Iterable[tuple[str, str]]) -> Query:
+    pairs: object = params.items() if isinstance(params, Mapping) else params
+    if not isinstance(pairs, Iterable):
+        raise wrong("params", params, "a mapping of texts, or pairs of them")
+    query: list[tuple[str, str]] = []
+    for pair in cast("Iterable[object]", pairs):
+        match pair:
+            case (str() as name, str() as value):
+                query.append((name, value))
+            case _:
+                raise wrong("each of params", pair, "a pair of texts")
+    return tuple(query)
 
 
 def _pinned(given: str | None) -> APIVersion | None:

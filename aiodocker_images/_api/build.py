@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence, Sized
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence, Sized
 from typing import Final, Unpack, cast, get_args
 
 import msgspec
 
 from aiodocker_images._archive.build_context import context_path
 from aiodocker_images._archive.streams import ArchiveSource, check_source
+from aiodocker_images._arguments import check_flag, check_mapping, check_number, check_text, texts, wrong
 from aiodocker_images._encoding import Filters, Query, encode_filters, encode_json, flags
 from aiodocker_images._http.call import Call
 from aiodocker_images.api_version import first_version
-from aiodocker_images.credentials import registry_config_header
-from aiodocker_images.errors import InvalidReferenceError
+from aiodocker_images.credentials import check_auths, registry_config_header
+from aiodocker_images.errors import InvalidArgumentError, InvalidReferenceError
 from aiodocker_images.models import BuildCachePruneReport
 from aiodocker_images.progress import OnProgress, ProgressFrame
 from aiodocker_images.reference import Reference
 from aiodocker_images.results import BuildResult
 
-from .build_options import Builder, BuildOptions
+from .build_options import Builder, BuildOptions, Ulimit
 from .build_output import StepOutput
 from .build_source import must_be_inside, with_source
 from .operation import REGISTRY_CONFIG, Operation, Operator, chosen_platform
@@ -131,6 +132,14 @@ class Build(Operator):
         Raises `UnsupportedAPIVersionError`, `NotFoundError` (Podman has no such endpoint) and every other
         `DockerError`. POST /build/prune (API 1.41).
         """
+        check_flag("all", all)
+        check_mapping("filters", filters, '{"until": "24h"}')
+        for name, size in (
+            ("reserved_space", reserved_space),
+            ("max_used_space", max_used_space),
+            ("min_free_space", min_free_space),
+        ):
+            check_number(name, size)
         version = await self._transport.versions.negotiated()
         # Renamed, with the same meaning.
         reserved = (
@@ -154,26 +163,29 @@ class Build(Operator):
 def _build(context: ArchiveSource, options: BuildOptions) -> Operation[BuildResult]:
     if unknown := sorted(set(options) - set(BuildOptions.__annotations__)):
         raise TypeError(f"build has no option {unknown[0]!r}")
+    _check_types(options)
     remote = isinstance(context, str) and context.startswith(_REMOTE)
     if not remote:
         check_source(context)
     builder = options.get("builder", "classic")
+    if not isinstance(cast("object", builder), str):
+        raise wrong("builder", builder, "'classic' or 'buildkit'")
     if builder not in get_args(Builder):
-        raise ValueError(f"builder must be one of {get_args(Builder)}, not {builder!r}")
+        raise InvalidArgumentError(f"builder must be one of {get_args(Builder)}, not {builder!r}")
     limits = cast("Mapping[str, str | int | None]", options)
     classic = _given({name: limits.get(name) for name in _CLASSIC}) + tuple(
-        ("security_opt", option) for option in _texts(options.get("security_opt", ()))
+        ("security_opt", option) for option in texts("security_opt", options.get("security_opt", ()))
     )
     limited = tuple(options.get("ulimits", ()))
     shm_size, auths = options.get("shm_size"), options.get("auths")
     outputs, quiet = options.get("outputs", ()), options.get("quiet", False)
     if builder == "classic" and outputs:
-        raise ValueError("outputs are for builder='buildkit': the classic builder ignores them")
+        raise InvalidArgumentError("outputs are for builder='buildkit': the classic builder ignores them")
     if builder == "buildkit" and (classic or auths):
         ignored = ", ".join([*dict(classic), *(["auths"] if auths else [])])
-        raise ValueError(f"BuildKit ignores {ignored}: leave that out, or build with builder='classic'")
+        raise InvalidArgumentError(f"BuildKit ignores {ignored}: leave that out, or build with builder='classic'")
     tags, dockerfile = options.get("tags", ()), options.get("dockerfile")
-    names = [_tag(tag) for tag in ((tags,) if isinstance(tags, str | Reference) else tags)]
+    names = _tags(tags)
     path = dockerfile if dockerfile is None or isinstance(dockerfile, bytes) else context_path(dockerfile)
     if (path is not None and not isinstance(context, str | os.PathLike)) or remote:
         must_be_inside(path)
@@ -195,7 +207,7 @@ def _build(context: ArchiveSource, options: BuildOptions) -> Operation[BuildResu
             {
                 "buildargs": dict(options.get("build_args") or {}),
                 "labels": dict(options.get("labels") or {}),
-                "cachefrom": _texts(options.get("cache_from", ())),
+                "cachefrom": texts("cache_from", options.get("cache_from", ())),
                 "ulimits": limited,
                 "outputs": outputs,
             }
@@ -235,20 +247,54 @@ def _build(context: ArchiveSource, options: BuildOptions) -> Operation[BuildResu
     )
 
 
+_FLAGS: Final = ("pull", "no_cache", "quiet", "remove_intermediate", "force_remove", "squash", "compress")
+_NUMBERS: Final = ("memory", "memory_swap", "cpu_shares", "cpu_period", "cpu_quota", "shm_size")
+_TEXTS: Final = ("target", "network_mode", "cpuset_cpus", "cpuset_mems", "cgroup_parent", "isolation")
+
+
+def _check_types(options: BuildOptions) -> None:
+    """Raise TypeError for an option of a wrong type, which the Engine would be sent in some form."""
+    given = cast("Mapping[str, object]", options)
+    for names, check in ((_FLAGS, check_flag), (_NUMBERS, check_number), (_TEXTS, check_text)):
+        for name in names:
+            if name in given:
+                check(name, given[name])
+    for name in ("build_args", "labels"):
+        check_mapping(name, given.get(name), '{"name": "value"}')
+        for key, value in cast("Mapping[object, object]", given.get(name) or {}).items():
+            if not isinstance(key, str):
+                raise wrong(f"each name of {name}", key, "a str")
+            check_text(f"each value of {name}", value)
+    check_auths("auths", given.get("auths"))
+    for name, kind, words in (("ulimits", Ulimit, "an Ulimit(…)"), ("outputs", Mapping, 'a mapping: {"Type": "moby"}')):
+        values = given.get(name, ())
+        if not isinstance(values, Iterable):
+            raise wrong(name, values, f"several, each {words}")
+        if not isinstance(values, Collection):
+            continue  # read once, where it is used
+        for value in cast("Collection[object]", values):
+            if not isinstance(value, kind):
+                raise wrong(f"each of {name}", value, words)
+
+
+def _tags(tags: str | Reference | Iterable[str | Reference]) -> list[Reference]:
+    if isinstance(tags, str | Reference):
+        tags = (tags,)
+    if not isinstance(cast("object", tags), Iterable):
+        raise wrong("tags", tags, "the name of an image, or several")
+    return [_tag(tag) for tag in tags]
+
+
 def _outcome(outputs: Sequence[Mapping[str, object]], *, quiet: bool) -> BuildOutcome:
     types = [output.get("Type") for output in outputs]
     return BuildOutcome(quiet=quiet, image=not types or "moby" in types or "image" in types)
 
 
 def _tag(tag: str | Reference) -> Reference:
-    image = tag if isinstance(tag, Reference) else Reference.parse(tag)
+    image = Reference.parse(tag)
     if image.digest is not None:
         raise InvalidReferenceError(f"{image.familiar!r}: a build is named by a tag, not by a digest")
     return image.with_default_tag()
-
-
-def _texts(values: str | Iterable[str]) -> tuple[str, ...]:
-    return (values,) if isinstance(values, str) else tuple(values)
 
 
 def _hosts(hosts: Mapping[str, str] | Iterable[str]) -> tuple[str, ...]:
@@ -256,7 +302,7 @@ def _hosts(hosts: Mapping[str, str] | Iterable[str]) -> tuple[str, ...]:
     if isinstance(hosts, Mapping):
         pairs = list(cast("Mapping[str, str]", hosts).items())
     else:
-        pairs = [host.partition("=" if "=" in host else ":")[::2] for host in _texts(hosts)]
+        pairs = [host.partition("=" if "=" in host else ":")[::2] for host in texts("extra_hosts", hosts)]
     return tuple(f"{name}:{_without_brackets(address)}" for name, address in pairs)
 
 

@@ -14,12 +14,14 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
+from aiodocker_images._arguments import check_flag, check_mapping, wrong
 from aiodocker_images._encoding import Filters, FilterValue, Query, encode_filters
 from aiodocker_images._http.call import Call
 from aiodocker_images.errors import (
     DaemonUnreachableError,
+    InvalidArgumentError,
     InvalidReferenceError,
     ServerError,
     StreamInterruptedError,
@@ -122,11 +124,12 @@ class Events(Operator):
         operating system that notices when a remote machine is gone. Events never wait for one of
         `max_connections`.
 
-        Raises `ValueError` for a moment without a time zone and for a `type` other than image;
+        Raises `InvalidArgumentError` for a moment without a time zone and for a `type` other than image;
         `DaemonUnreachableError` if there is no daemon at the beginning; with `reconnect=False`
         `StreamInterruptedError` when the connection ends; `InvalidParameterError` for an `until` before
         `since`, `FrameDecodeError` and every other `DockerError`. GET /events (API 1.41).
         """
+        check_flag("reconnect", reconnect)
         start, end = _nanoseconds("since", since), _nanoseconds("until", until)
         query: Query = (("filters", encode_filters(_image_filters(filters))),)
         if end is not None and start is None:
@@ -262,9 +265,10 @@ class Position:
 
 def _image_filters(filters: Filters | None) -> Filters:
     """Add what the Engines need to understand filters alike; the values of one filter are joined by "or"."""
+    check_mapping("filters", filters, '{"image": "alpine"}')
     chosen: dict[str, FilterValue] = dict(filters or {})
     if chosen.get("type", "image") not in ("image", ["image"], ("image",)):
-        raise ValueError(f"these are the events of images: the type cannot be {chosen['type']!r}")
+        raise InvalidArgumentError(f"these are the events of images: the type cannot be {chosen['type']!r}")
     chosen["type"] = "image"
     if "delete" in (actions := _texts(chosen.get("event", ()))):
         # Podman calls it `remove` when it filters, and `delete` when it answers. Docker's images know no `remove`.
@@ -316,8 +320,10 @@ def _nanoseconds(name: str, moment: Timestamp | None) -> int | None:
         case datetime():
             return _since_epoch(name, moment)
         case _:
+            if not isinstance(cast("object", moment), int | float) or isinstance(moment, bool):
+                raise wrong(name, moment, "a datetime, seconds since the epoch, or a text such as '10m'")
             if not math.isfinite(moment):
-                raise ValueError(f"{name} is no moment: {moment}")
+                raise InvalidArgumentError(f"{name} is not a valid time: {moment}")
             return int(Decimal(str(moment)) * SECOND)  # the decimal that the caller sees, without its binary tail
 
 
@@ -330,11 +336,11 @@ def _read_moment(name: str, text: str) -> int:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise ValueError(f"{name} is no moment: {text[:80]!r}") from error
+        raise InvalidArgumentError(f"{name} is not a valid time: {text[:80]!r}") from error
     return _since_epoch(name, moment)
 
 
 def _since_epoch(name: str, moment: datetime) -> int:
     if moment.tzinfo is None:
-        raise ValueError(f"{name} needs a time zone: {moment.isoformat()} is another moment everywhere")
+        raise InvalidArgumentError(f"{name} needs a time zone: {moment.isoformat()} is another moment everywhere")
     return (moment - _EPOCH) // timedelta(microseconds=1) * 1000

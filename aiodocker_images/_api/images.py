@@ -8,7 +8,16 @@ from typing import Final
 
 import msgspec
 
-from aiodocker_images._encoding import Filters, Query, encode_filters, encode_platforms, flags, path_segment
+from aiodocker_images._arguments import check_flag, check_mapping, check_text, texts
+from aiodocker_images._encoding import (
+    Filters,
+    Query,
+    encode_filters,
+    encode_platforms,
+    flags,
+    parse_platforms,
+    path_segment,
+)
 from aiodocker_images._http.call import Call
 from aiodocker_images._struct import Model, Nullable
 from aiodocker_images.api_version import first_version
@@ -102,7 +111,7 @@ class Images(Operator):
         reference: str | Reference,
         *,
         platform: str | Platform | None = None,
-        types: Iterable[str] = (),
+        types: str | Iterable[str] = (),
         statement: bool = False,
     ) -> builtins.list[Attestation]:
         """Return the in-toto statements attached to an image, such as its provenance.
@@ -115,7 +124,7 @@ class Images(Operator):
         """
         name = name_or_id(reference)
         chosen = () if platform is None else encode_platforms([Platform.parse(platform)])
-        wanted = (types,) if isinstance(types, str) else types
+        wanted = texts("types", types)
         call = Call(
             verb="attestations",
             subject=name,
@@ -133,7 +142,7 @@ class Images(Operator):
         `DockerError`. POST /images/{name}/tag (API 1.41).
         """
         name = name_or_id(source)
-        image = target if isinstance(target, Reference) else Reference.parse(target)
+        image = Reference.parse(target)
         if image.digest is not None:
             raise InvalidReferenceError(f"{image.familiar!r}: an image is tagged by name, not by digest")
         image = image.with_default_tag()
@@ -165,9 +174,8 @@ class Images(Operator):
         `DockerError`. DELETE /images/{name} (API 1.41).
         """
         name = name_or_id(reference)
-        if isinstance(platforms, str | Platform):
-            platforms = (platforms,)
-        chosen = encode_platforms((Platform.parse(platform) for platform in platforms), name="platforms")
+        check_flag("no_prune", no_prune)
+        chosen = encode_platforms(parse_platforms(platforms), name="platforms")
         call = Call(
             verb="remove",
             subject=name,
@@ -191,6 +199,8 @@ class Images(Operator):
         Raises `InvalidParameterError` for an unknown filter, `ConflictError` while another prune runs, and
         every other `DockerError`. POST /images/prune (API 1.41).
         """
+        check_flag("all", all)
+        check_mapping("filters", filters, '{"label": "stage=test"}')
         chosen: Filters = {"dangling": not all, **(filters or {})}
         call = Call(verb="prune", method="POST", path="/images/prune", query=(("filters", encode_filters(chosen)),))
         return await self._transport.fetch(call, _PRUNED)
@@ -204,6 +214,7 @@ class Images(Operator):
         Raises every `DockerError`. GET /system/df?type=image (API 1.41; below 1.42 the Engine computes the
         usage of containers, volumes and the build cache in vain).
         """
+        check_flag("verbose", verbose)
         version = await self._transport.versions.negotiated()
         query: Query = () if version < first_version("disk_usage", "type") else (("type", "image"),)
         if version >= first_version("disk_usage", "verbose"):
@@ -219,7 +230,7 @@ class Images(Operator):
     # Defined last: after it, `list` in this class's annotations would mean the method.
     async def list(
         self,
-        reference: str | None = None,
+        reference: str | Reference | None = None,
         *,
         all: bool = False,  # noqa: A002 - the Engine's own name
         filters: Filters | None = None,
@@ -240,12 +251,15 @@ class Images(Operator):
         Raises `InvalidParameterError` for an unknown filter, and every other `DockerError`.
         GET /images/json (API 1.41).
         """
+        check_mapping("filters", filters, '{"label": "stage=test"}')
         chosen = dict(filters or {})
         if reference is not None:
+            reference = reference.familiar if isinstance(reference, Reference) else reference
+            check_text("reference", reference)
             chosen["reference"] = reference
         query: Query = (("filters", encode_filters(chosen)),) if chosen else ()
         # Podman 5.8 answers a list with `digests` with nothing at all, and Docker ignores it since 1.41 at least.
-        del digests
+        check_flag("digests", digests)
         # Docker 29 refuses `identity` alone: identities are fields of the manifests.
         query += flags(all=all, shared_size=shared_size, manifests=manifests or identity, identity=identity)
         gated = {"shared_size": shared_size, "manifests": manifests, "identity": identity}

@@ -17,6 +17,7 @@ from aiodocker_images.credentials import (
     Keychain,
     ListingKeychain,
     RegistryAuth,
+    check_auth,
     find_credentials,
     registry_auth_header,
     registry_config_header,
@@ -67,6 +68,9 @@ class Operation(Generic[R_co]):
     whole_keychain: bool = False
     complete: Callable[[Operation[Any]], Awaitable[Operation[Any]]] | None = None
     output: StepOutput | None = None
+
+    def __post_init__(self) -> None:
+        check_auth(self.auth)
 
 
 class Operator:

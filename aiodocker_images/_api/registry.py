@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import builtins
 import contextlib
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 from msgspec import field
 
+from aiodocker_images._arguments import check_mapping, check_number, wrong
 from aiodocker_images._encoding import Filters, Query, encode_filters, encode_json, path_segment
 from aiodocker_images._http.call import Call
 from aiodocker_images._struct import Nullable
-from aiodocker_images.credentials import RegistryAuth, auth_document
+from aiodocker_images.credentials import RegistryAuth, auth_document, check_auth
 from aiodocker_images.errors import InvalidReferenceError, named
 from aiodocker_images.models import DistributionInspect, LoginResult, SearchResult
 from aiodocker_images.reference import DOCKER_HUB, Reference
@@ -66,9 +67,14 @@ class Registry(Operator):
         Raises `InvalidParameterError`, `ServerError` and every other `DockerError`; from Podman a `NotFoundError`
         if nothing is found. GET /images/search (API 1.41).
         """
+        if not isinstance(cast("object", term), str):
+            raise wrong("term", term, "a str")
+        check_auth(auth)
+        check_number("limit", limit)
         query: Query = (("term", term),)
         if limit is not None:
             query += (("limit", str(limit)),)
+        check_mapping("filters", filters, '{"stars": 10}')
         if filters:
             query += (("filters", encode_filters(filters)),)
         call = Call(verb="search", subject=named(term), method="GET", path="/images/search", query=query)
@@ -88,8 +94,8 @@ class Registry(Operator):
         `UnauthorizedError` (Docker's answer for a missing image, too) and every other `DockerError`.
         GET /distribution/{name}/json (API 1.41).
         """
-        image = reference if isinstance(reference, Reference) else Reference.parse(reference)
-        image = image.with_default_tag()
+        check_auth(auth)
+        image = Reference.parse(reference).with_default_tag()
         call = Call(
             verb="inspect_distribution",
             subject=image.familiar,
@@ -110,6 +116,8 @@ class Registry(Operator):
 
         Raises `UnauthorizedError` and every other `DockerError`. POST /auth (API 1.41).
         """
+        if not isinstance(cast("object", auth), RegistryAuth):
+            raise wrong("auth", auth, "a RegistryAuth(username=…, password=…)")
         call = Call(
             verb="login",
             subject=named(auth.server_address or DOCKER_HUB),

@@ -9,7 +9,8 @@ from typing import Final
 from aiodocker_images._aio.callbacks import check_callback, tell
 from aiodocker_images._archive.streams import ArchiveSource, ArchiveTarget, check_source, check_target, open_sink
 from aiodocker_images._archive.tar_check import TarCheck
-from aiodocker_images._encoding import Query, encode_platforms, path_segment
+from aiodocker_images._arguments import check_count, check_flag, texts
+from aiodocker_images._encoding import Query, encode_platforms, parse_platforms, path_segment
 from aiodocker_images._http.call import Call
 from aiodocker_images.credentials import RegistryAuth
 from aiodocker_images.errors import InvalidReferenceError
@@ -128,7 +129,7 @@ class Transfers(Operator):
         source: ArchiveSource,
         *,
         reference: str | Reference | None = None,
-        changes: Sequence[str] = (),
+        changes: str | Iterable[str] = (),
         message: str | None = None,
         platform: str | Platform | None = None,
         on_progress: OnProgress[ProgressFrame] | None = None,
@@ -152,7 +153,7 @@ class Transfers(Operator):
         source: ArchiveSource,
         *,
         reference: str | Reference | None = None,
-        changes: Sequence[str] = (),
+        changes: str | Iterable[str] = (),
         message: str | None = None,
         platform: str | Platform | None = None,
     ) -> AsyncGenerator[ProgressFrame, None]:
@@ -182,6 +183,7 @@ class Transfers(Operator):
         call = _save(references, platforms)
         check_target(to)
         check_callback(on_progress)
+        check_flag("checksum", checksum)
         with self._transport.located(call):
             async with open_sink(to, checksum=checksum) as sink:
                 async with contextlib.aclosing(self._archive(call)) as chunks:
@@ -202,8 +204,7 @@ class Transfers(Operator):
 
         The archive is whole when the generator ends without an exception; see `save` for what it raises.
         """
-        if chunk_size is not None and chunk_size < 1:
-            raise ValueError(f"chunk_size must be 1 or more, not {chunk_size}")
+        check_count("chunk_size", chunk_size)
         chunks = self._archive(_save(references, platforms))
         return chunks if chunk_size is None else _resized(chunks, chunk_size)
 
@@ -262,6 +263,7 @@ def _push(
 
 def _load(source: ArchiveSource, platforms: Iterable[str | Platform], *, quiet: bool) -> Operation[LoadResult]:
     check_source(source)
+    check_flag("quiet", quiet)
     chosen, parameters = _chosen_platforms(platforms)
     query: Query = (("quiet", "true" if quiet else "false"), *chosen)  # quiet is the daemon's default
     call = Call(verb="load", method="POST", path="/images/load", query=query, parameters=parameters)
@@ -272,22 +274,20 @@ def _import(
     source: ArchiveSource,
     reference: str | Reference | None,
     *,
-    changes: Sequence[str],
+    changes: str | Iterable[str],
     message: str | None,
     platform: str | Platform | None,
 ) -> Operation[ImportResult]:
     query: Query = ()
     named_as = ""
     if reference is not None:
-        image = reference if isinstance(reference, Reference) else Reference.parse(reference)
+        image = Reference.parse(reference)
         if image.digest is not None:
             raise InvalidReferenceError(f"{image.familiar!r}: an import is named by a tag, not by a digest")
         image = image.with_default_tag()
         query += (("repo", image.name), ("tag", image.tag or ""))
         named_as = image.familiar
-    if isinstance(changes, str):
-        raise TypeError("changes is a sequence of Dockerfile instructions, not one string")
-    query += tuple(("changes", change) for change in changes)
+    query += tuple(("changes", change) for change in texts("changes", changes))
     if message is not None:
         query += (("message", message),)
     parameters: tuple[str, ...] = ()
@@ -326,7 +326,8 @@ def _save(references: Sequence[str | Reference], platforms: Iterable[str | Platf
 
 
 def _transferable(reference: str | Reference, *, all_tags: bool) -> Reference:
-    image = reference if isinstance(reference, Reference) else Reference.parse(reference)
+    check_flag("all_tags", all_tags)
+    image = Reference.parse(reference)
     if not all_tags:
         return image.with_default_tag()
     if image.tag_or_digest is not None:
@@ -335,9 +336,7 @@ def _transferable(reference: str | Reference, *, all_tags: bool) -> Reference:
 
 
 def _chosen_platforms(platforms: Iterable[str | Platform]) -> tuple[Query, tuple[str, ...]]:
-    if isinstance(platforms, str | Platform):
-        platforms = (platforms,)
-    chosen = [Platform.parse(platform) for platform in platforms]
+    chosen = parse_platforms(platforms)
     parameters = () if not chosen else ("platforms",) if len(chosen) == 1 else ("several_platforms",)
     return encode_platforms(chosen), parameters
 

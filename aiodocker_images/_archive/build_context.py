@@ -20,7 +20,8 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from aiodocker_images.errors import ConfigError, LocalFileError
+from aiodocker_images._arguments import path_text
+from aiodocker_images.errors import ConfigError, InvalidArgumentError, LocalFileError
 
 from .context_files import MAX_DOCKERFILE, MAX_IGNORE_FILE, inside, read_inside, read_outside
 from .dockerfile import file_entry, may_copy
@@ -41,10 +42,10 @@ _END: Final = bytes(2 * tarfile.BLOCKSIZE)
 
 
 def context_path(dockerfile: str | os.PathLike[str]) -> str:
-    """Return the path of a Dockerfile, absolute or relative to the context, tidied; raise ValueError for none."""
-    path = posixpath.normpath(os.fspath(dockerfile))
+    """Return the tidied path of a Dockerfile, absolute or relative to the context; raise for what is no file."""
+    path = posixpath.normpath(path_text("dockerfile", dockerfile))
     if path.rpartition("/")[2] in ("", ".", ".."):
-        raise ValueError(f"the Dockerfile must be a file, not {os.fspath(dockerfile)!r}")
+        raise InvalidArgumentError(f"the Dockerfile must be a file, not {os.fspath(dockerfile)!r}")
     return path
 
 

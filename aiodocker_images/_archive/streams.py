@@ -29,7 +29,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self, TypeGuard, cast
 
 from aiodocker_images._aio.threads import in_own_thread, in_thread, outlast
-from aiodocker_images.errors import ArchiveError
+from aiodocker_images.errors import ArchiveError, InvalidArgumentError
 
 from .files import BinaryWriter, InputFile, InputItems, InputObject, OutputFile, OutputObject, as_bytes, failing
 
@@ -120,9 +120,9 @@ def _check_path(path: object) -> None:
     try:
         encoded = os.fsencode(path)
     except UnicodeEncodeError as error:
-        raise ValueError(f"the path of an archive is none that a file can have: {path!a}") from error
+        raise InvalidArgumentError(f"the path of an archive is none that a file can have: {path!a}") from error
     if b"\0" in encoded:
-        raise ValueError(f"the path of an archive holds a NUL: {path!r}")
+        raise InvalidArgumentError(f"the path of an archive holds a NUL: {path!r}")
 
 
 def _check_file(file: object, ability: str, doing: str) -> None:
@@ -130,10 +130,10 @@ def _check_file(file: object, ability: str, doing: str) -> None:
     if isinstance(file, io.TextIOBase) or isinstance(getattr(file, "encoding", None), str):
         raise TypeError(f"the file of an archive must be opened for {doing} bytes, not text")
     if getattr(file, "closed", False) is True:
-        raise ValueError("the file of an archive is closed")
+        raise InvalidArgumentError("the file of an archive is closed")
     able = getattr(file, ability, None)
     if callable(able) and not inspect.iscoroutinefunction(able) and able() is False:
-        raise ValueError(f"the file of an archive is not opened for {doing}")
+        raise InvalidArgumentError(f"the file of an archive is not opened for {doing}")
 
 
 def open_source(source: ArchiveSource) -> ArchiveUpload:

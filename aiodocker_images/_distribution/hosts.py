@@ -17,9 +17,9 @@ from yarl import URL
 
 from aiodocker_images._aio.threads import in_thread
 from aiodocker_images._http.tls import client_context
-from aiodocker_images.credentials import DOCKER_HUB
 from aiodocker_images.endpoint import TLSConfig
 from aiodocker_images.errors import ConfigError, RegistryUnreachableError, shown
+from aiodocker_images.reference import DOCKER_HUB
 
 from .config import RegistryConfig
 

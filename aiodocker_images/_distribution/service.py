@@ -398,7 +398,7 @@ class RegistryService:
 
 
 def _parsed(reference: str | Reference) -> Reference:
-    image = reference if isinstance(reference, Reference) else Reference.parse(reference)
+    image = Reference.parse(reference)
     return image.with_default_tag()
 
 

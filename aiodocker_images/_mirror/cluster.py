@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 from weakref import WeakKeyDictionary
 
 from aiodocker_images._aio.threads import outlast
+from aiodocker_images._arguments import path_text
 from aiodocker_images.errors import ConfigError, DockerError
 from aiodocker_images.models import Platform
 from aiodocker_images.reference import Reference
@@ -25,7 +26,7 @@ from aiodocker_images.service import ImageService
 
 from .jobs import MirrorFailure, MirrorJob, MirrorOutcome, Retry
 from .journal import Journal
-from .options import DEFAULT_CONCURRENCY, ONCE, Options, checked_jobs, checked_platforms
+from .options import DEFAULT_CONCURRENCY, Options, checked_jobs, checked_platforms, checked_retry
 from .runner import CLEANUP_TIMEOUT, Run
 from .slots import Slots
 
@@ -133,7 +134,7 @@ def mirror_on_cluster(
     options = Options(
         concurrency=concurrency,
         per_registry=per_registry,
-        retry=retry or ONCE,
+        retry=checked_retry(retry),
         platforms=checked_platforms(platforms),
         dry_run=dry_run,
         keep=keep,
@@ -142,7 +143,11 @@ def mirror_on_cluster(
     )
     connected: Any = client
     return _outcomes(
-        connected, _by_source(checked_jobs(jobs)), service, options, None if journal is None else os.fspath(journal)
+        connected,
+        _by_source(checked_jobs(jobs)),
+        service,
+        options,
+        None if journal is None else path_text("journal", journal),
     )
 
 

@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import msgspec
 
 from aiodocker_images._aio.callbacks import check_callback, tell
 from aiodocker_images._aio.threads import outlast
-from aiodocker_images.errors import ConfigError, DockerError, NotFoundError
+from aiodocker_images._arguments import check_count, wrong
+from aiodocker_images.errors import DockerError, NotFoundError
 from aiodocker_images.progress import OnProgress
 from aiodocker_images.reference import Reference, name_or_id
 from aiodocker_images.service import ImageService
@@ -73,10 +74,12 @@ def transfer(
 
     `on_progress`, a function or a coroutine function, is called with a `TransferProgress` whenever some bytes went.
 
-    Raises at the call `InvalidReferenceError`, and `ConfigError` for a concurrency that makes no sense.
+    Raises at the call `InvalidReferenceError`, and `InvalidArgumentError` for a concurrency that makes no sense.
     """
-    if concurrency < 1:
-        raise ConfigError(f"concurrency must be 1 or more, not {concurrency}")
+    for name, service in (("source", source), ("target", target)):
+        if not isinstance(cast("object", service), ImageService):
+            raise wrong(name, service, "an ImageService")
+    check_count("concurrency", concurrency)
     check_callback(on_progress)
     names = tuple(dict.fromkeys(name_or_id(reference) for reference in references))
     return _outcomes(source, target, names, concurrency, on_progress)

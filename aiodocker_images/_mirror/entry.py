@@ -7,10 +7,11 @@ import importlib.util
 import os
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from aiodocker_images._aio.callbacks import check_callback
 from aiodocker_images._aio.threads import outlast
+from aiodocker_images._arguments import path_text, wrong
 from aiodocker_images.errors import ConfigError, StreamInterruptedError
 from aiodocker_images.models import Platform
 from aiodocker_images.progress import OnProgress
@@ -18,7 +19,7 @@ from aiodocker_images.service import ImageService
 
 from .jobs import MirrorJob, MirrorOutcome, MirrorProgress, Retry
 from .journal import Journal
-from .options import DEFAULT_CONCURRENCY, ONCE, Options, checked_jobs, checked_platforms
+from .options import DEFAULT_CONCURRENCY, Options, checked_jobs, checked_platforms, checked_retry
 from .runner import Run
 
 __all__ = ["mirror", "outcomes", "require_tenacity"]
@@ -67,24 +68,32 @@ def mirror(
     for each progress frame of a pull or a push. What is tried again is told as a warning of the logger
     `aiodocker_images`.
 
-    Raises at the call `ConfigError` for options that make no sense, two jobs that write the same target and a
-    missing `tenacity` (the extra `mirror`); then `ConfigError` for a file that is no journal of this format, in use
-    or cannot be written, `NotGivenBackError` after the last outcome for names that could not be given back, and any
-    `DockerError` if the Engine cannot be asked at all.
+    Raises at the call `InvalidArgumentError` for options that make no sense and for two jobs that write the same
+    target, and `ConfigError` for a missing `tenacity` (the extra `mirror`); then `ConfigError` for a file that is not a
+    journal of this format, is in use or cannot be written, `NotGivenBackError` after the last outcome for names that
+    could not be given back, and any `DockerError` if the Engine cannot be asked at all.
     """
     require_tenacity()
+    if not isinstance(cast("object", images), ImageService):
+        raise wrong("images", images, "an ImageService")
     check_callback(on_progress)
     options = Options(
         concurrency=concurrency,
         per_registry=per_registry,
-        retry=retry or ONCE,
+        retry=checked_retry(retry),
         platforms=checked_platforms(platforms),
         dry_run=dry_run,
         keep=keep,
         require_digest=require_digest,
         narrow=narrow,
     )
-    return outcomes(images, checked_jobs(jobs), options, None if journal is None else Path(journal), on_progress)
+    return outcomes(
+        images,
+        checked_jobs(jobs),
+        options,
+        None if journal is None else Path(path_text("journal", journal)),
+        on_progress,
+    )
 
 
 def require_tenacity() -> None:

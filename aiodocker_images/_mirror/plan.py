@@ -42,7 +42,7 @@ import msgspec
 
 from aiodocker_images._aio.threads import in_thread
 from aiodocker_images.credentials import Keychain, RegistryAuth
-from aiodocker_images.errors import ConfigError, InvalidPlatformError, InvalidReferenceError, shown
+from aiodocker_images.errors import ConfigError, InvalidArgumentError, shown
 from aiodocker_images.models import Platform
 from aiodocker_images.progress import OnProgress
 from aiodocker_images.reference import Reference
@@ -272,7 +272,7 @@ class _Reader:
                 places += [place] * (len(jobs) - len(places))
         try:
             return checked_jobs(jobs)
-        except ConfigError as error:
+        except InvalidArgumentError as error:
             # The first job that does not go with those before it.
             broken = bisect.bisect_left(range(len(jobs) + 1), True, key=lambda count: not _go_together(jobs[:count]))
             raise self._error(places[broken - 1], error.message) from None
@@ -316,7 +316,7 @@ class _Reader:
     def _checked(self, place: TomlPath, make: Callable[[], T]) -> T:
         try:
             return make()
-        except (ConfigError, InvalidReferenceError, InvalidPlatformError) as error:
+        except (ConfigError, InvalidArgumentError) as error:
             raise self._error(place, error.message) from None
 
     def _error(self, place: TomlPath, message: str) -> ConfigError:
@@ -343,7 +343,7 @@ def _jobs_of(source: _Source, image: str, targets: Iterable[str]) -> list[Mirror
 def _go_together(jobs: Iterable[MirrorJob]) -> bool:
     try:
         checked_jobs(jobs)
-    except ConfigError:
+    except InvalidArgumentError:
         return False
     return True
 

@@ -9,7 +9,15 @@ from typing import TypeVar, cast
 
 import typer
 
-from aiodocker_images import DockerError, Endpoint, ImageService, Keychain
+from aiodocker_images import (
+    DockerError,
+    Endpoint,
+    ImageService,
+    InvalidArgumentError,
+    InvalidPlatformError,
+    InvalidReferenceError,
+    Keychain,
+)
 
 from . import exits, failures
 from .terminal import PROGRAM, note
@@ -76,6 +84,10 @@ def usage() -> Generator[None, None, None]:
     """Turn what the library says of senseless arguments into a usage error. For calls that send nothing yet."""
     try:
         yield
+    except (InvalidReferenceError, InvalidPlatformError):
+        raise  # which say what is wrong with the name, and in which operation
+    except InvalidArgumentError as error:
+        raise typer.BadParameter(error.message) from error
     except (TypeError, ValueError) as error:
         if isinstance(error, DockerError):
             raise

@@ -17,7 +17,7 @@ import distributed
 import pytest
 
 import engines
-from aiodocker_images import ConfigError, ImageService, MirrorJob, MirrorOutcome, Retry, mirror_on_cluster
+from aiodocker_images import ImageService, InvalidArgumentError, MirrorJob, MirrorOutcome, Retry, mirror_on_cluster
 from tests.support.tars import root_file_system
 
 from .test_mirror import digest_in
@@ -160,5 +160,5 @@ async def test_failures_are_outcomes_and_a_dry_run_writes_nothing(
 
 
 async def test_what_makes_no_sense_is_refused_at_the_call(cluster: Cluster) -> None:
-    with pytest.raises(ConfigError, match="two jobs write"):
+    with pytest.raises(InvalidArgumentError, match="two jobs write"):
         mirror_on_cluster(cluster.client, [MirrorJob("a", "r.x/a"), MirrorJob("b", "r.x/a")])

@@ -607,7 +607,7 @@ def test_the_constructor_is_no_way_around_the_grammar(
 
 @pytest.mark.parametrize("value", [None, 1, b"ubuntu", ["ubuntu"], object()], ids=lambda value: type(value).__name__)
 def test_what_is_not_a_str_is_a_type_error_that_names_the_type(value: object) -> None:
-    pattern = f"is a str, not {type(value).__name__}"
+    pattern = f"must be a str, not {type(value).__name__}"
     with pytest.raises(TypeError, match=pattern):
         Reference.parse(value)  # type: ignore[arg-type]  # the point
     with pytest.raises(TypeError, match=pattern):
@@ -621,9 +621,9 @@ def test_what_is_not_a_str_is_a_type_error_that_names_the_type(value: object) ->
 @pytest.mark.parametrize("value", [1, b"latest", ["latest"]], ids=lambda value: type(value).__name__)
 def test_a_tag_or_digest_that_is_not_a_str_is_a_type_error(value: object) -> None:
     reference = Reference.parse("ubuntu")
-    with pytest.raises(TypeError, match="tag is a str"):
+    with pytest.raises(TypeError, match="tag must be a str"):
         reference.with_tag(value)  # type: ignore[arg-type]  # the point
-    with pytest.raises(TypeError, match="digest is a str"):
+    with pytest.raises(TypeError, match="digest must be a str"):
         reference.with_digest(value)  # type: ignore[arg-type]  # the point
 
 

@@ -731,7 +731,6 @@ MISUSES: dict[str, tuple[Call, type[Exception]]] = {
     "pull of all tags and one": (lambda images: images.pull("a:1", all_tags=True), InvalidReferenceError),
     "push of all tags and one": (lambda images: images.push("a:1", all_tags=True), InvalidReferenceError),
     "import by digest": (lambda images: images.import_image(TAR, reference="a@" + DIGEST), InvalidReferenceError),
-    "import with one text of changes": (lambda images: images.import_image(TAR, changes="CMD x"), TypeError),
     "save of nothing": (lambda images: drained(images.save_stream()), InvalidReferenceError),
     "save in no pieces": (lambda images: drained(images.save_stream("a", chunk_size=0)), ValueError),
     "pull of no platform": (lambda images: images.pull("a", platform="intel"), InvalidPlatformError),

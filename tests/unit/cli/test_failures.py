@@ -58,6 +58,7 @@ FAILURES: list[tuple[DockerError, str | None, int]] = [
     (errors.UnsupportedAPIVersionError("x", required="1.48", actual="1.41", **WHERE), "Leave that option out", 1),
     (errors.InvalidReferenceError("'X' is not an image reference"), None, 2),
     (errors.InvalidPlatformError("'x' is not a platform"), None, 2),
+    (errors.InvalidArchiveError("not a tar", status=400, **WHERE), None, 1),
     (errors.ServiceClosedError("closed"), None, 1),
     (errors.DigestMismatchError("other content", expected="sha256:1", actual="sha256:2"), None, 1),
     (errors.UnsupportedManifestError("schema 1"), None, 1),

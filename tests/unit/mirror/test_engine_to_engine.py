@@ -14,8 +14,8 @@ import msgspec
 import pytest
 
 from aiodocker_images import (
-    ConfigError,
     ImageService,
+    InvalidArgumentError,
     InvalidReferenceError,
     MirrorFailure,
     Reference,
@@ -263,7 +263,7 @@ def test_what_makes_no_sense_is_refused_at_the_call(tmp_path: Path) -> None:
     one, other = ImageService(tmp_path / "one"), ImageService(tmp_path / "other")
     with pytest.raises(InvalidReferenceError):
         transfer(one, other, "App")
-    with pytest.raises(ConfigError, match="concurrency must be 1 or more"):
+    with pytest.raises(InvalidArgumentError, match="concurrency must be 1 or more"):
         transfer(one, other, "app", concurrency=0)
 
 
