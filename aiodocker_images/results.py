@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["BuildResult", "ImportResult", "LoadResult", "PullResult", "PushResult", "SaveResult", "TransferredTag"]
+__all__ = [
+    "BuildResult",
+    "ImportResult",
+    "LoadResult",
+    "PullResult",
+    "PushResult",
+    "SaveResult",
+    "TransferredTag",
+    "UpdateCheck",
+]
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +58,23 @@ class PushResult(Result, frozen=True, kw_only=True):
     size: int | None = None
     tags: tuple[TransferredTag, ...] = ()
     instead_of_index: str | None = None
+
+
+class UpdateCheck(Result, frozen=True, kw_only=True):
+    """Whether a registry has another image under a name than the Engine.
+
+    `latest` is the digest that the name has in the registry. `held` are the digests by which the Engine knows its own
+    image of that name: empty if it has none, or one that was built or imported and never pushed or pulled.
+    """
+
+    reference: str
+    latest: str
+    held: tuple[str, ...] = ()
+
+    @property
+    def update_available(self) -> bool:
+        """Whether a pull would bring something new."""
+        return self.latest not in self.held
 
 
 class LoadResult(Result, frozen=True, kw_only=True):

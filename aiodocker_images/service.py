@@ -14,7 +14,6 @@ import msgspec
 from ._aio.threads import outlast
 from ._api.build import Build
 from ._api.events import Events
-from ._api.images import Images
 from ._api.registry import Registry
 from ._api.transfers import Transfers
 from ._arguments import check_count, check_seconds, check_text, wrong
@@ -40,7 +39,7 @@ _GET_VERSION: Final = Call(verb="version", method="GET", path="/version")
 _VERSION: Final = msgspec.json.Decoder(EngineVersion)
 
 
-class ImageService(Transfers, Images, Registry, Build, Events):
+class ImageService(Transfers, Registry, Build, Events):
     """Everything that can be done to images through one Docker Engine.
 
     `endpoint` is an absolute path, a URL (`unix://…`, `tcp://host:port`, `https://…`, `ssh://user@host`) or an

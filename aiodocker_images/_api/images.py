@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 from collections.abc import Iterable
 from typing import Final
 
@@ -36,7 +37,7 @@ from aiodocker_images.reference import Reference, name_or_id
 
 from .operation import Operator
 
-__all__ = ["Images"]
+__all__ = ["Images", "digests_of"]
 
 _INSPECT: Final = msgspec.json.Decoder(ImageInspect)
 _SUMMARIES: Final = msgspec.json.Decoder(list[ImageSummary], strict=False)  # for its UnixTime
@@ -83,6 +84,19 @@ class Images(Operator):
                 message = f"the Engine does not hold this image for {platform}"
                 raise NotFoundError(message, method=call.method, path=call.path)
         return answer
+
+    async def exists(self, reference: str | Reference, *, platform: str | Platform | None = None) -> bool:
+        """Return whether the Engine has an image, by its name or id.
+
+        `platform` asks for that one of a multi-platform image (API 1.49).
+
+        Raises what `inspect` raises, but `NotFoundError`. GET /images/{name}/json (API 1.41).
+        """
+        try:
+            await self.inspect(reference, platform=platform)
+        except NotFoundError:
+            return False
+        return True
 
     async def history(
         self, reference: str | Reference, *, platform: str | Platform | None = None
@@ -283,6 +297,17 @@ class _DiskUsage(Model, frozen=True, kw_only=True):
 
 
 _DISK_USAGE: Final = msgspec.json.Decoder(_DiskUsage, strict=False)  # for that of its images
+
+
+def digests_of(image: ImageInspect, name: Reference) -> tuple[str, ...]:
+    """Return the digests that an image has in the repository of `name`."""
+    found: list[str] = []
+    for each in image.repo_digests:
+        repository, _, digest = each.partition("@")
+        with contextlib.suppress(InvalidReferenceError):
+            if digest and Reference.parse(repository).name == name.name:
+                found.append(digest)
+    return tuple(found)
 
 
 _COUNTS: Final = ("active_count", "total_count", "reclaimable", "total_size")

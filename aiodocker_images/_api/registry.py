@@ -14,11 +14,12 @@ from aiodocker_images._encoding import Filters, Query, encode_filters, encode_js
 from aiodocker_images._http.call import Call
 from aiodocker_images._struct import Nullable
 from aiodocker_images.credentials import RegistryAuth, auth_document, check_auth
-from aiodocker_images.errors import InvalidReferenceError, named
+from aiodocker_images.errors import FrameDecodeError, InvalidReferenceError, NotFoundError, named
 from aiodocker_images.models import DistributionInspect, LoginResult, SearchResult
 from aiodocker_images.reference import DOCKER_HUB, Reference
+from aiodocker_images.results import UpdateCheck
 
-from .operation import Operator
+from .images import Images, digests_of
 
 __all__ = ["Registry"]
 
@@ -48,7 +49,7 @@ _DISTRIBUTION: Final = msgspec.json.Decoder(DistributionInspect)
 _LOGIN: Final = msgspec.json.Decoder(LoginResult)
 
 
-class Registry(Operator):
+class Registry(Images):
     """The part of `ImageService` that is about registries."""
 
     async def search(
@@ -107,6 +108,27 @@ class Registry(Operator):
             return await self._transport.fetch(
                 await self._authorized(call, image.domain, auth, stack, repository=image.path), _DISTRIBUTION
             )
+
+    async def check_for_update(self, reference: str | Reference, *, auth: RegistryAuth | None = None) -> UpdateCheck:
+        """Ask the registry whether it has another image under this name than the Engine, without pulling it.
+
+        Without a tag or digest it is `latest`. `auth` beats the keychain.
+
+        Raises as `inspect_distribution` does: with Podman, which cannot ask a registry, `NotFoundError`.
+        GET /distribution/{name}/json, then GET /images/{name}/json (API 1.41).
+        """
+        image = reference if isinstance(reference, Reference) else Reference.parse(reference)
+        image = image.with_default_tag()
+        there = await self.inspect_distribution(image, auth=auth)
+        latest = there.descriptor.digest if there.descriptor is not None else ""
+        if not latest:
+            raise FrameDecodeError(
+                "the Engine's answer has no digest of the image", operation=f"check_for_update {image.familiar}"
+            )
+        held: tuple[str, ...] = ()
+        with contextlib.suppress(NotFoundError):
+            held = digests_of(await self.inspect(image), image)
+        return UpdateCheck(reference=str(image), latest=latest, held=held)
 
     async def login(self, auth: RegistryAuth) -> LoginResult:
         """Let the Engine check credentials with the registry that `auth.server_address` names, or Docker Hub.

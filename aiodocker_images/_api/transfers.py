@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator, Iterable, Sequence
-from typing import Final
+from typing import Final, Literal, TypeAlias, get_args
 
 from aiodocker_images._aio.callbacks import check_callback, tell
 from aiodocker_images._archive.streams import ArchiveSource, ArchiveTarget, check_source, check_target, open_sink
@@ -12,22 +12,26 @@ from aiodocker_images._archive.tar_check import TarCheck
 from aiodocker_images._arguments import check_count, check_flag, texts
 from aiodocker_images._encoding import Query, encode_platforms, parse_platforms, path_segment
 from aiodocker_images._http.call import Call
+from aiodocker_images.api_version import first_version
 from aiodocker_images.credentials import RegistryAuth
-from aiodocker_images.errors import InvalidReferenceError
-from aiodocker_images.models import Platform
+from aiodocker_images.errors import InvalidReferenceError, NotFoundError
+from aiodocker_images.models import ImageInspect, Platform
 from aiodocker_images.progress import OnProgress, ProgressFrame, SaveProgress
 from aiodocker_images.reference import Reference, is_long, name_or_id
 from aiodocker_images.results import ImportResult, LoadResult, PullResult, PushResult, SaveResult
 
-from .operation import Operation, Operator, chosen_platform
+from .images import Images, digests_of
+from .operation import Operation, chosen_platform
 from .outcomes import ImportOutcome, LoadOutcome, PullOutcome, PushOutcome
 
-__all__ = ["Transfers"]
+__all__ = ["PullPolicy", "Transfers"]
+
+PullPolicy: TypeAlias = Literal["always", "missing", "never"]
 
 _URL_SCHEMES: Final = ("http://", "https://")
 
 
-class Transfers(Operator):
+class Transfers(Images):
     """The transferring part of `ImageService`."""
 
     async def pull(
@@ -37,20 +41,49 @@ class Transfers(Operator):
         platform: str | Platform | None = None,
         auth: RegistryAuth | None = None,
         all_tags: bool = False,
+        policy: PullPolicy = "always",
         on_progress: OnProgress[ProgressFrame] | None = None,
     ) -> PullResult:
         """Pull an image from its registry.
 
         Without a tag or digest it is `latest`; with `all_tags`, every tag of the repository. `platform`
         ("linux/arm64") selects one of a multi-platform image; the default is `DOCKER_DEFAULT_PLATFORM`, or else the
-        daemon's own. `auth` beats the keychain. `on_progress`, a function or a coroutine function, is called with
-        each progress frame.
+        daemon's own. `policy` "missing" pulls only what the Engine does not have, and "never" pulls nothing: it
+        raises `NotFoundError` for what is not there. `auth` beats the keychain. `on_progress`, a function or a
+        coroutine function, is called with each progress frame.
 
         Raises `InvalidReferenceError`, `InvalidPlatformError`, `NotFoundError`, `UnauthorizedError`,
         `ForbiddenError`, `RateLimitedError`, `NoSpaceError`, `StreamInterruptedError` and every other
         `DockerError`. POST /images/create?fromImage (API 1.41).
         """
-        return await self._run(_pull(reference, platform, auth, all_tags=all_tags), on_progress)
+        operation = _pull(reference, platform, auth, all_tags=all_tags)
+        if policy not in get_args(PullPolicy):
+            raise ValueError(f"policy must be one of {', '.join(get_args(PullPolicy))}, not {policy!r}")
+        if policy != "always":
+            if all_tags:
+                raise ValueError(f"with all_tags, the policy {policy!r} has no meaning: name a tag")
+            if (held := await self._held(_transferable(reference, all_tags=False), platform)) is not None:
+                return held
+            if policy == "never":
+                call = operation.call
+                with self._transport.located(call):
+                    message = "the Engine does not have this image, and it is not to be pulled"
+                    raise NotFoundError(message, method=call.method, path=call.path)
+        return await self._run(operation, on_progress)
+
+    async def _held(self, image: Reference, platform: str | Platform | None) -> PullResult | None:
+        """Return what a pull would come to that finds everything there; None if the Engine does not have the image."""
+        wanted = chosen_platform(platform)
+        try:
+            found = await self.inspect(image)
+            if wanted is not None and not _is_for(found, Platform.parse(wanted)):
+                if await self._transport.versions.negotiated() < first_version("inspect", "platform"):
+                    return None  # such an Engine has one platform of an image
+                await self.inspect(image, platform=wanted)
+        except NotFoundError:
+            return None
+        digest = image.digest or next(iter(digests_of(found, image)), None)
+        return PullResult(reference=str(image), digest=digest, up_to_date=True)
 
     def pull_stream(
         self,
@@ -216,6 +249,13 @@ class Transfers(Operator):
                 check.feed(chunk)
                 yield chunk
             check.finish()
+
+
+def _is_for(image: ImageInspect, platform: Platform) -> bool:
+    """Whether an image is the one for a platform; a variant counts only where both have one."""
+    return (image.os, image.architecture) == (platform.os, platform.architecture) and (
+        image.variant == platform.variant or not (image.variant and platform.variant)
+    )
 
 
 def _pull(
