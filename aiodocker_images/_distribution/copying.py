@@ -23,7 +23,9 @@ from .image_config import MAX_CONFIG, read_platform
 from .manifests import MAX_DEPTH, Manifest, is_foreign, platform_matches
 from .results import CopyResult, CopyStatus, CopyStep
 from .slots import Slots
+from .source import RegistrySource
 from .stores import ImageSource, ImageTarget
+from .target import RegistryTarget
 
 __all__ = ["Copy", "LatestSteps", "Options", "Report"]
 
@@ -46,6 +48,8 @@ class Options:
     sparse: bool = False
     force: bool = False
     copy_foreign: bool = False
+    referrers: bool = False
+    artifact_types: frozenset[str] = frozenset()  # of referrers; empty: all
     registries: frozenset[str] = frozenset()
 
 
@@ -63,22 +67,27 @@ class Copy:
         self._runs = SharedRuns()
         self._manifests: set[str] = set()
         self._left: dict[str, None] = {}
+        self._referrers: dict[str, None] = {}
+        self._asked: set[str] = set()
         self._looks = False  # whether children may be there already
 
     async def run(self) -> CopyResult:
         """Copy, and return what it came to."""
         wanted, present = await self._resolved()
         platforms = self._options.platforms
-        if platforms is None and self._is_there(present, wanted.digest):
+        there = self._is_there(present, wanted.digest)
+        if platforms is None and there and not self._options.referrers:
             return self._result(wanted.digest, wanted.digest, because="the target has the same digest")
         read = await self._source.manifest(wanted)
         top, children = await self._chosen(read)
-        if top is not read and self._is_there(present, top.digest):
+        if self._is_there(present, top.digest):
+            await self._bring_referrers(top, children)
             return self._result(top.digest, read.digest, because="the target has the same digest")
         self._looks = present is not None and not self._options.force
         await self._bring_all(top, children)
         self._manifests.add(top.digest)
         await self._progress.told("manifest", "moved", top.descriptor)
+        await self._bring_referrers(top, children)
         return self._result(top.digest, read.digest)
 
     async def _resolved(self) -> tuple[Descriptor, Descriptor | None]:
@@ -151,6 +160,33 @@ class Copy:
         work += [self._once(child.digest, self._child, child, depth + 1) for child in children]
         await together(work)
 
+    async def _bring_referrers(self, top: Manifest, children: Sequence[Descriptor]) -> None:
+        """Bring what refers to the image: signatures and SBOMs, of an index and of each of its parts."""
+        if not self._options.referrers:
+            return
+        self._looks = True
+        subjects = [top.digest, *(child.digest for child in children)]
+        for depth in range(MAX_DEPTH):
+            await together([self._of_subject(subject, depth) for subject in subjects])
+            # What is signed may be a signature.
+            subjects = [each for each in self._referrers if each not in self._asked]
+            if not subjects:
+                return
+
+    async def _of_subject(self, subject: str, depth: int) -> None:
+        self._asked.add(subject)
+        for descriptor in await self._source.referrers(subject):
+            if not self._options.artifact_types or descriptor.artifact_type in self._options.artifact_types:
+                await self._once(descriptor.digest, self._child, descriptor, depth + 1)
+                self._referrers[descriptor.digest] = None
+        if isinstance(self._source, RegistrySource) and isinstance(self._target, RegistryTarget):
+            for tag, descriptor in (await self._source.signatures(subject)).items():
+                manifest = await self._source.manifest(descriptor)
+                await self._bring(manifest, manifest.children, depth + 1)
+                await self._target.write_tag(manifest, tag)
+                self._manifests.add(descriptor.digest)
+                self._referrers[descriptor.digest] = None
+
     def _leaves(self, blob: Descriptor) -> bool:
         return is_foreign(blob) and not self._options.copy_foreign
 
@@ -203,6 +239,7 @@ class Copy:
             bytes_mounted=sums["mounted"],
             bytes_there=sums["there"],
             left_foreign=tuple(self._left),
+            referrers=tuple(self._referrers),
         )
 
 

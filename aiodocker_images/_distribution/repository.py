@@ -28,7 +28,7 @@ from .hosts import resolve_location
 from .manifests import ACCEPT, MAX_MANIFEST_SIZE, OCI_INDEX, Manifest, is_media_type
 from .paging import next_page
 from .registry import Call, Registry, Reply
-from .tokens import pull_scopes, push_scopes
+from .tokens import delete_scopes, pull_scopes, push_scopes
 from .transport import Answer
 
 __all__ = ["Repository", "referrers_tag"]
@@ -65,12 +65,12 @@ _TAGS: Final = msgspec.json.Decoder(_Tags)
 
 
 class Repository:
-    """A repository by its path ("library/alpine"); `writes` says whether it is to be written to, too."""
+    """A repository by its path ("library/alpine"); `writes` and `deletes` say what else than reading it is for."""
 
-    def __init__(self, registry: Registry, path: str, *, writes: bool = False) -> None:
+    def __init__(self, registry: Registry, path: str, *, writes: bool = False, deletes: bool = False) -> None:
         self.registry = registry
         self.path = path
-        self.scopes = push_scopes(path) if writes else pull_scopes(path)
+        self.scopes = delete_scopes(path) if deletes else push_scopes(path) if writes else pull_scopes(path)
 
     @property
     def name(self) -> str:

@@ -18,6 +18,7 @@ from aiodocker_images._retry import Retry
 from aiodocker_images.credentials import Keychain, registry_name
 from aiodocker_images.errors import (
     DockerError,
+    InvalidReferenceError,
     RegistryUnreachableError,
     named,
 )
@@ -32,6 +33,7 @@ from .hosts import Hosts
 from .image_config import MAX_CONFIG, read_image
 from .manifests import Manifest
 from .registry import TALLY, Call, Registry, Tally
+from .removal import remove
 from .repository import Repository
 from .results import CopyResult, CopyStep, RateLimit, RegistryImage, RegistryPing
 from .slots import Slots
@@ -183,6 +185,37 @@ class RegistryService:
             found = await source.referrers(digest)
         return [each for each in found if artifact_type in {None, each.artifact_type}]
 
+    async def tag(self, source: str | Reference, target: str | Reference) -> None:
+        """Give an image another tag in its repository.
+
+        Raises `InvalidReferenceError`, `ValueError` for two repositories (`copy` does that), `NotFoundError`,
+        `TagImmutableError` and every other `DockerError`. PUT /v2/<name>/manifests/<tag>.
+        """
+        start, end = _parsed(source), Reference.parse(target) if isinstance(target, str) else target
+        end = end.with_default_tag()
+        if end.digest is not None or end.tag is None:
+            raise InvalidReferenceError(f"{end.familiar!r} is not a tag: it has a digest")
+        if (registry_name(start.domain), start.path) != (registry_name(end.domain), end.path):
+            raise ValueError(f"{start.familiar_name} and {end.familiar_name} are two repositories: copy between them")
+        with self._located(f"tag {start.familiar} as {end.tag}"):
+            repository = self._repository(end, writes=True)
+            manifest = await repository.get_manifest(start.tag_or_digest or "")
+            await RegistryTarget(repository, end.tag, Shelf()).write_name(manifest)
+
+    async def remove(self, reference: str | Reference, *, only_tag: bool = True) -> None:
+        """Remove a tag, or with a digest in the reference an image that has no tag.
+
+        Registries that cannot remove a tag alone (distribution 2.8) remove an image with all of its tags. That is done
+        only if no other tag has the image, or if `only_tag` is False. Blobs stay until the registry collects garbage.
+
+        Raises `InvalidReferenceError`, `NotFoundError`, `ConflictError` for an image that other tags have, and every
+        other `DockerError`. DELETE /v2/<name>/manifests/<reference>.
+        """
+        image = _parsed(reference)
+        with self._located(f"remove {image.familiar}"):
+            repository = self._repository(image, writes=True, deletes=True)
+            await remove(repository, None if image.digest else image.tag, image.digest, only_tag=only_tag)
+
     async def ping(self, registry: str) -> RegistryPing:
         """Ask whether a registry ("registry.example:5000") is there, speaks the distribution API and knows us.
 
@@ -227,6 +260,7 @@ class RegistryService:
         sparse: bool = False,
         force: bool = False,
         verify: bool = False,
+        referrers: bool | Iterable[str] = False,
         mount_from: Iterable[str | Reference] = (),
         on_progress: OnProgress[CopyStep] | None = None,
     ) -> CopyResult:
@@ -239,8 +273,10 @@ class RegistryService:
         `platforms` ("linux/amd64", …) copies those of an index alone, with their attestations: the target gets a new
         index with another digest, or with `sparse` the index as it is, if the registry takes one whose parts are
         missing. `force` also copies what the target seems to have. `verify` asks the target at the end whether it has
-        the image. `mount_from` are repositories of the target's registry that may have some of the blobs. `on_progress`
-        is called with each `CopyStep`, and awaited if it is a coroutine function.
+        the image. `referrers` also copies what refers to the image or to one of its platforms, such as signatures and
+        SBOMs: all, or those of some artifact types, and cosign's tags. `mount_from` are repositories of the target's
+        registry that may have some of the blobs. `on_progress` is called with each `CopyStep`, and awaited if it is a
+        coroutine function.
 
         Raises `InvalidReferenceError`, `InvalidPlatformError`, `NotFoundError`, `DigestMismatchError` for a registry
         that sends or stores something else than it says, `TagImmutableError`, `UnsupportedManifestError`,
@@ -262,7 +298,13 @@ class RegistryService:
                     opened_source = await self._open_source(ends.source, stack)
                     opened_target = await self._open_target(ends, origins, verify, stack)
                     options = Options(
-                        platforms=chosen, sparse=sparse, force=force, registries=frozenset(ends.registries)
+                        platforms=chosen,
+                        sparse=sparse,
+                        force=force,
+                        copy_foreign=any(self._copies_foreign(each) for each in ends.registries),
+                        referrers=referrers is not False,
+                        artifact_types=frozenset() if isinstance(referrers, bool) else frozenset(referrers),
+                        registries=frozenset(ends.registries),
                     )
                     report = None if on_progress is None else functools.partial(tell, on_progress)
                     result = await Copy(opened_source, opened_target, options, self._slots, report).run()
@@ -285,6 +327,7 @@ class RegistryService:
         sparse: bool = False,
         force: bool = False,
         verify: bool = False,
+        referrers: bool | Iterable[str] = False,
         mount_from: Iterable[str | Reference] = (),
     ) -> AsyncGenerator[CopyStep, None]:
         """Copy as `copy` does, and yield how far it is; the last step has the `result`.
@@ -300,6 +343,7 @@ class RegistryService:
                 sparse=sparse,
                 force=force,
                 verify=verify,
+                referrers=referrers,
                 mount_from=mount_from,
                 on_progress=steps.put,
             )
@@ -333,6 +377,9 @@ class RegistryService:
         paths = [self._repository(each).path for each in [*also, *origins] if registry_name(each.domain) == registry]
         shelf = self._shelves.setdefault(registry, Shelf())
         return RegistryTarget(repository, ends.target.tag, shelf, origins=paths, verify=verify)
+
+    def _copies_foreign(self, registry: str) -> bool:
+        return registry in self._configs and self._configs[registry].foreign == "copy"
 
     def _blobs_at_once(self, registry: str) -> int:
         config = self._configs.get(registry)
@@ -380,12 +427,12 @@ class RegistryService:
             )
         return self._registries[key]
 
-    def _repository(self, image: Reference, *, writes: bool = False) -> Repository:
+    def _repository(self, image: Reference, *, writes: bool = False, deletes: bool = False) -> Repository:
         registry = registry_name(image.domain)
         path = image.path
         if registry == DOCKER_HUB and "/" not in path:  # by its other host names
             path = f"library/{path}"
-        return Repository(self._registry(registry), path, writes=writes)
+        return Repository(self._registry(registry), path, writes=writes, deletes=deletes)
 
     def _source(self, image: Reference) -> RegistrySource:
         own = self._repository(image)

@@ -38,6 +38,9 @@ MAX_RESUMES: Final = 100
 MAX_SKIPS: Final = 3
 """How often a blob is read from its first byte on, and dropped as far as it is known, because Range is ignored."""
 
+COSIGN: Final = (".sig", ".att", ".sbom")
+"""How the tags end under which cosign keeps signatures, attestations and SBOMs of a manifest."""
+
 _FALLS_THROUGH: Final = (
     NotFoundError,
     ServerError,
@@ -110,6 +113,15 @@ class RegistrySource:
     async def referrers(self, digest: str) -> tuple[Descriptor, ...]:
         """Return the manifests whose subject is `digest`, as signatures and SBOMs have it."""
         return await self._first(lambda one: one.referrers(digest))
+
+    async def signatures(self, digest: str) -> dict[str, Descriptor]:
+        """Return the manifests that cosign keeps beside a manifest, under tags made of its digest."""
+        found: dict[str, Descriptor] = {}
+        for suffix in COSIGN:
+            tag = f"{digest.replace(':', '-')}{suffix}"
+            if (descriptor := await self.repository.head_manifest(tag)) is not None:
+                found[tag] = descriptor if descriptor.digest else (await self.repository.get_manifest(tag)).descriptor
+        return found
 
     async def _first(self, ask: Callable[[Repository], Awaitable[T]]) -> T:
         for repository in self._repositories[:-1]:

@@ -12,6 +12,8 @@ import contextlib
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Final
 
+import msgspec
+
 from aiodocker_images.errors import (
     APIError,
     DigestMismatchError,
@@ -24,10 +26,10 @@ from aiodocker_images.errors import (
 )
 from aiodocker_images.models import Descriptor
 
-from .manifests import Manifest
+from .manifests import Manifest, make_index
 from .refusals import says_immutable
 from .registry import PASSING, count_retry
-from .repository import Repository
+from .repository import Repository, referrers_tag
 from .stores import BlobContent, Written
 from .uploads import Upload, Uploads
 
@@ -50,6 +52,7 @@ class Shelf:
 
     def __init__(self) -> None:
         self.flights: dict[str, asyncio.Future[None]] = {}
+        self.listing = asyncio.Lock()  # of who writes an index of referrers
         self._places: dict[str, dict[str, None]] = {}
 
     def has(self, path: str, digest: str) -> bool:
@@ -238,7 +241,7 @@ class RegistryTarget:
             sending = _Sending(content)
             try:
                 if chunk is None:
-                    await self._put(upload, descriptor, sending)
+                    await self._put_blob(upload, descriptor, sending)
                 else:
                     upload = await self._patch(upload, sending, max(chunk, upload.chunk_minimum))
                     await self._uploads.finish(upload, descriptor.digest)
@@ -264,7 +267,7 @@ class RegistryTarget:
             upload = await self._start(descriptor)
         return "moved"
 
-    async def _put(self, upload: Upload, descriptor: Descriptor, sending: _Sending) -> None:
+    async def _put_blob(self, upload: Upload, descriptor: Descriptor, sending: _Sending) -> None:
         await sending.begin()
         await self._uploads.put(upload, descriptor.digest, descriptor.size or 0, sending.pieces)
 
@@ -288,7 +291,29 @@ class RegistryTarget:
 
     async def write_manifest(self, manifest: Manifest) -> None:
         """Store a manifest under its digest."""
-        await self._repository.put_manifest(manifest, manifest.digest)
+        await self._put(manifest, manifest.digest)
+
+    async def write_tag(self, manifest: Manifest, tag: str) -> None:
+        """Store a manifest under another tag than the image's, such as that of its signature, unless it is there."""
+        found = await self._repository.head_manifest(tag)
+        if found is None or found.digest != manifest.digest:
+            await self._put(manifest, tag)
+
+    async def _put(self, manifest: Manifest, tag_or_digest: str) -> None:
+        reply = await self._repository.put_manifest(manifest, tag_or_digest)
+        if manifest.subject is not None and "OCI-Subject" not in reply.headers:
+            # This registry does not list referrers, so clients do, in an index under a tag ("Pushing Manifests with
+            # Subject"): what others have put there stays. Nothing can be done about writers in other processes.
+            async with self._shelf.listing:
+                await self._list_referrer(manifest, manifest.subject.digest)
+
+    async def _list_referrer(self, manifest: Manifest, subject: str) -> None:
+        listed = await self._repository.tagged_referrers(subject)
+        if manifest.digest not in {each.digest for each in listed}:
+            entry = msgspec.structs.replace(
+                manifest.descriptor, artifact_type=manifest.referrer_type, annotations=manifest.annotations
+            )
+            await self._repository.put_manifest(make_index([*listed, entry]), referrers_tag(subject))
 
     async def write_name(self, manifest: Manifest) -> None:
         """Store the manifest under the tag, which points to it from then on.
@@ -297,7 +322,7 @@ class RegistryTarget:
         """
         name = self._tag or manifest.digest
         try:
-            await self._repository.put_manifest(manifest, name)
+            await self._put(manifest, name)
         except APIError as error:
             if not says_immutable(error):
                 raise

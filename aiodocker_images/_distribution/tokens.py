@@ -25,7 +25,16 @@ from aiodocker_images.errors import FrameDecodeError, InvalidArgumentError, Unau
 
 from .challenges import Challenge
 
-__all__ = ["Ask", "Authorization", "Authorizer", "Scopes", "TokenRequest", "pull_scopes", "push_scopes"]
+__all__ = [
+    "Ask",
+    "Authorization",
+    "Authorizer",
+    "Scopes",
+    "TokenRequest",
+    "delete_scopes",
+    "pull_scopes",
+    "push_scopes",
+]
 
 Scopes = tuple[str, ...]
 
@@ -54,6 +63,11 @@ def pull_scopes(path: str) -> Scopes:
 def push_scopes(path: str) -> Scopes:
     """Return what writing to a repository takes."""
     return (f"repository:{path}:pull,push",)
+
+
+def delete_scopes(path: str) -> Scopes:
+    """Return what removing from a repository takes."""
+    return (f"repository:{path}:pull,push,delete",)
 
 
 @dataclass(frozen=True, slots=True)
