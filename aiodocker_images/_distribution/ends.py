@@ -9,6 +9,7 @@ from aiodocker_images.credentials import registry_name
 from aiodocker_images.errors import InvalidReferenceError, named
 from aiodocker_images.reference import Reference
 
+from .digests import is_digest
 from .stores import StoredImages
 
 __all__ = ["Ends", "told"]
@@ -42,7 +43,10 @@ class Ends:
     @property
     def name(self) -> str | None:
         """What the image is called in a target that says nothing else."""
-        return str(self.source) if isinstance(self.source, Reference) and self.source.tag else None
+        if isinstance(self.source, Reference):
+            return str(self.source) if self.source.tag else None
+        name = None if self.source.name is None else str(self.source.name)
+        return None if name is None or is_digest(name) else name
 
     def __str__(self) -> str:
         return f"copy {told(self.source)} to {told(self.target)}"

@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Literal, Protocol
 
 from aiodocker_images.models import Descriptor
+from aiodocker_images.reference import Reference
 
 from .manifests import Manifest
 
@@ -83,6 +84,11 @@ class ImageTarget(Protocol):
 
 class StoredImages(Protocol):
     """A place on disk that has images: a layout, or an archive. Nothing is opened before the `async with`."""
+
+    @property
+    def name(self) -> str | Reference | None:
+        """What the user calls the image there."""
+        ...
 
     def open_source(self) -> AbstractAsyncContextManager[ImageSource]:
         """Open the image of this name to copy from."""
