@@ -13,6 +13,7 @@
     │   ├── RateLimitedError       429, or "toomanyrequests" in any answer
     │   ├── NoSpaceError           "no space left on device" in any answer
     │   └── ServerError            5xx
+    │       └── BuildStepError     a process that a build has started failed
     ├── StreamInterruptedError(ConnectionError)   the answer ended before its end
     │   └── StreamStalledError(TimeoutError)      nothing moved for `idle_timeout` seconds
     ├── FrameDecodeError(ValueError)              not JSON, or over a size limit
@@ -43,6 +44,7 @@ from typing import Any, TypeVar
 __all__ = [
     "APIError",
     "ArchiveError",
+    "BuildStepError",
     "ConfigError",
     "ConflictError",
     "ContextNotFoundError",
@@ -230,6 +232,28 @@ class NoSpaceError(APIError):
 
 class ServerError(APIError):
     """The daemon or the registry failed (5xx), or said in a stream that it failed without saying how."""
+
+
+class BuildStepError(ServerError):
+    """A process that RUN has started in a build failed. `exit_code` is its exit code, None if it is not known.
+
+    What the process has said and what its command is do not count for the class of the error: a registry's words in
+    them are not a registry's.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        exit_code: int | None = None,
+        status: int | None = None,
+        method: str | None = None,
+        path: str | None = None,
+        operation: str | None = None,
+        endpoint: str | None = None,
+    ) -> None:
+        super().__init__(message, status=status, method=method, path=path, operation=operation, endpoint=endpoint)
+        self.exit_code = exit_code
 
 
 class StreamInterruptedError(DockerError, ConnectionError):

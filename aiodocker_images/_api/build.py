@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence, Sized
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence, Sized
 from typing import Final, Unpack, cast, get_args
 
 import msgspec
@@ -75,6 +75,9 @@ class Build(Operator):
         steps from. `quiet` asks for no output but the id. The classic builder keeps the containers of its steps
         without `remove_intermediate`, and removes those of a failed build, too, with `force_remove`.
 
+        The `proxies` of the docker CLI's config.json are build_args, too, as with the docker CLI and docker-py: where
+        `build_args` names the same (with None: without a value), that counts.
+
         What RUN gets: `network_mode` ("none", "host", or a network), `extra_hosts` ({"name": "address"}, or
         "name:address" each), `shm_size` bytes of /dev/shm, `ulimits`. Of the classic builder alone: `memory` and
         `memory_swap` in bytes (both together; -1: no limit), `cpu_shares`, `cpu_period` and `cpu_quota` in
@@ -100,7 +103,7 @@ class Build(Operator):
         that the builder would ignore; `InvalidReferenceError`, `StreamInterruptedError` and every other
         `DockerError`. POST /build (API 1.41; with BuildKit, `shm_size` and `ulimits`: 1.42).
         """
-        return await self._run(_build(context, options), on_progress)
+        return await self._run(_build(context, options, self._host), on_progress)
 
     def build_stream(
         self,
@@ -112,7 +115,10 @@ class Build(Operator):
         The output is in `stream`. Frames of BuildKit have a `BuildTrace` in `aux`, and in `stream` the same as
         text.
         """
-        return self._frames(_build(context, options))
+        return self._frames(_build(context, options, self._host))
+
+    def _host(self) -> str:
+        return str(self._transport.endpoint)
 
     async def prune_build_cache(
         self,
@@ -160,7 +166,7 @@ class Build(Operator):
         return await self._transport.fetch(call, _PRUNED)
 
 
-def _build(context: ArchiveSource, options: BuildOptions) -> Operation[BuildResult]:
+def _build(context: ArchiveSource, options: BuildOptions, host: Callable[[], str]) -> Operation[BuildResult]:
     if unknown := sorted(set(options) - set(BuildOptions.__annotations__)):
         raise TypeError(f"build has no option {unknown[0]!r}")
     _check_types(options)
@@ -189,6 +195,7 @@ def _build(context: ArchiveSource, options: BuildOptions) -> Operation[BuildResu
     path = dockerfile if dockerfile is None or isinstance(dockerfile, bytes) else context_path(dockerfile)
     if (path is not None and not isinstance(context, str | os.PathLike)) or remote:
         must_be_inside(path)
+    build_args = dict(options.get("build_args") or {})
     query: Query = (
         *_given(
             {
@@ -205,7 +212,7 @@ def _build(context: ArchiveSource, options: BuildOptions) -> Operation[BuildResu
         *(("extrahosts", host) for host in _hosts(options.get("extra_hosts", ()))),
         *_documents(
             {
-                "buildargs": dict(options.get("build_args") or {}),
+                "buildargs": build_args,
                 "labels": dict(options.get("labels") or {}),
                 "cachefrom": texts("cache_from", options.get("cache_from", ())),
                 "ulimits": limited,
@@ -241,6 +248,8 @@ def _build(context: ArchiveSource, options: BuildOptions) -> Operation[BuildResu
             dockerfile=path,
             buildkit=builder == "buildkit",
             compress=options.get("compress", False),
+            build_args=build_args,
+            host=host,
         ),
         output=StepOutput(),
         whole_keychain=builder == "classic" and auths is None,

@@ -9,7 +9,7 @@ import io
 import os
 import stat
 import zlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
@@ -20,6 +20,8 @@ from aiodocker_images._archive.context_files import MAX_DOCKERFILE
 from aiodocker_images._archive.dockerfile import HEAD_SIZE, archive_around, is_archive
 from aiodocker_images._archive.files import as_bytes, failing
 from aiodocker_images._archive.streams import ArchiveSource
+from aiodocker_images._dockercli.config import Environment, build_proxies
+from aiodocker_images._encoding import encode_json
 from aiodocker_images.errors import ConfigError
 
 from .operation import Operation
@@ -36,14 +38,21 @@ class _Sent(NamedTuple):
 
 
 async def with_source(
-    operation: Operation[Any], *, dockerfile: str | bytes | None, buildkit: bool, compress: bool
+    operation: Operation[Any],
+    *,
+    dockerfile: str | bytes | None,
+    buildkit: bool,
+    compress: bool,
+    build_args: Mapping[str, str | None],
+    host: Callable[[], str],
 ) -> Operation[Any]:
-    """Put what is sent in the place of what was given.
+    """Put what is sent in the place of what was given, and add the proxies that the docker CLI would add.
 
     A Dockerfile in the place of an archive (a file, bytes, a file object) is taken as such, as by the docker CLI
     and docker-py.
     """
     source = operation.source
+    operation = _with_proxies(operation, build_args, await in_thread(build_proxies, Environment(os.environ), host()))
     if source is None:
         return operation
     if isinstance(source, str | os.PathLike):
@@ -62,6 +71,16 @@ async def with_source(
         query = tuple(each for each in call.query if each[0] != "dockerfile")
         call = replace(call, query=(*query, ("dockerfile", sent.dockerfile)))
     return replace(operation, call=call, source=sent.source)
+
+
+def _with_proxies(
+    operation: Operation[Any], build_args: Mapping[str, str | None], proxies: Mapping[str, str]
+) -> Operation[Any]:
+    if not proxies:
+        return operation
+    arguments = encode_json({**proxies, **build_args}).decode()
+    others = tuple(each for each in operation.call.query if each[0] != "buildargs")
+    return replace(operation, call=replace(operation.call, query=(*others, ("buildargs", arguments))))
 
 
 def must_be_inside(dockerfile: str | bytes | None) -> None:

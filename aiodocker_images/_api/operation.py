@@ -129,7 +129,7 @@ class Operator:
     def _check(self, frame: ProgressFrame, operation: Operation[Any]) -> None:
         if (message := frame.failure) is not None:
             code = frame.error_detail.code if frame.error_detail else None
-            raise self._transport.api_error(operation.call, message, code or None)
+            raise self._transport.api_error(operation.call, message, None, code=code or None)
 
     async def _authorized(
         self,

@@ -33,6 +33,7 @@ __all__ = [
     "BY_STATUS",
     "MAX_PLAIN_TEXT",
     "api_error_class",
+    "ends_of",
     "no_success",
     "plain_text",
     "read_error",
@@ -146,8 +147,7 @@ def api_error_class(status: int | None, message: str, *, archive: bool = False) 
 
     `archive`: the Engine was reading an archive that it had been sent.
     """
-    if len(message) > 2 * _MAX_LOOKED_AT:  # a frame may hold megabytes, and some of the patterns go back and forth
-        message = f"{message[:_MAX_LOOKED_AT]}\n{message[-_MAX_LOOKED_AT:]}"
+    message = ends_of(message)
     if cls := _class_by_text(_ALWAYS, message):
         return cls
     if archive and status in {None, 400, 404, 500} and _ARCHIVE.search(message):
@@ -158,6 +158,13 @@ def api_error_class(status: int | None, message: str, *, archive: bool = False) 
     if status is None or status < 300 or status >= 500:
         return _class_by_text(_BY_TEXT, message) or ServerError
     return APIError
+
+
+def ends_of(message: str) -> str:
+    """Return what tells the class of a message: a frame may hold megabytes, and some patterns go back and forth."""
+    if len(message) > 2 * _MAX_LOOKED_AT:
+        return f"{message[:_MAX_LOOKED_AT]}\n{message[-_MAX_LOOKED_AT:]}"
+    return message
 
 
 def _class_by_text(table: tuple[tuple[re.Pattern[str], type[APIError]], ...], message: str) -> type[APIError] | None:

@@ -39,6 +39,7 @@ from aiodocker_images.errors import (
 from aiodocker_images.models import Ping
 
 from . import failures
+from .build_failures import build_error
 from .call import ARCHIVE_BUFFER, Call
 from .connector import Link
 from .documents import check_objects, may_have_too_many_objects, read_document
@@ -388,11 +389,14 @@ class Transport:
             return error
         return self.api_error(call, message, status)
 
-    def api_error(self, call: Call, message: str, status: int | None) -> APIError:
-        """Make the exception for what the daemon said about a call, by status or in its stream."""
-        error = api_error_class(status, message, archive=call.verb in _READ_ARCHIVES)(
-            message, status=status, method=call.method, path=call.path
-        )
+    def api_error(self, call: Call, message: str, status: int | None, *, code: int | None = None) -> APIError:
+        """Make the exception for what the daemon said about a call, by status or in its stream with a `code`."""
+        if call.verb == "build":
+            error = build_error(status, message, code)
+        else:
+            status = status or code
+            error = api_error_class(status, message, archive=call.verb in _READ_ARCHIVES)(message, status=status)
+        error.method, error.path = call.method, call.path
         self.locate(error, call)
         return error
 

@@ -20,6 +20,7 @@ import pytest
 from aiodocker_images import (
     APIError,
     BuildResult,
+    BuildStepError,
     ConfigError,
     ImageService,
     InvalidParameterError,
@@ -342,6 +343,23 @@ async def test_a_dockerfile_from_elsewhere_is_named_to_the_engine(
     assert scripted.requests[-1].query == [("dockerfile", "Dockerfile")]
 
 
+async def test_proxies_of_the_docker_cli_are_arguments_of_a_build(
+    scripted: ScriptedDaemon, images: ImageService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that the caller names count instead, also without a value."""
+    proxies = {"default": {"httpProxy": "http://p:1", "noProxy": "a"}}
+    (tmp_path / "config.json").write_text(json.dumps({"proxies": proxies}))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    await images.build(CONTEXT, build_args={"HTTP_PROXY": "http://mine", "no_proxy": None})
+    (arguments,) = [value for name, value in scripted.requests[-1].query if name == "buildargs"]
+    assert json.loads(arguments) == {
+        "HTTP_PROXY": "http://mine",
+        "http_proxy": "http://p:1",
+        "NO_PROXY": "a",
+        "no_proxy": None,
+    }
+
+
 async def test_a_directory_is_compressed_if_that_is_wanted(
     daemon: ScriptedDaemon, images: ImageService, directory: Path
 ) -> None:
@@ -373,7 +391,7 @@ REFUSED: list[tuple[Callable[[ImageService], object], type[Exception]]] = [
     (lambda images: images.build_stream("a\0b"), ValueError),
     (lambda images: images.build_stream(b"", tags="A"), InvalidReferenceError),
     (lambda images: images.build_stream(b"", tags=["a", f"b@{ID}"]), InvalidReferenceError),
-    (lambda images: images.build_stream(b"", platform="linux"), InvalidPlatformError),
+    (lambda images: images.build_stream(b"", platform="linux/a/b/c"), InvalidPlatformError),
     (lambda images: images.build_stream(b"", dockerfile="../Dockerfile"), ValueError),
     (lambda images: images.build_stream(b"", dockerfile=b"FROM scratch"), ValueError),
     (lambda images: images.build_stream("https://a.example/b", dockerfile="/Dockerfile"), ValueError),
@@ -486,14 +504,14 @@ FAILED_RUN: list[Frame] = [
 async def test_a_failed_step_is_an_error_with_its_output(daemon: ScriptedDaemon, images: ImageService) -> None:
     daemon.on("POST", "/build", frames(*FAILED_RUN, *BUILT))
     seen: list[ProgressFrame] = []
-    with pytest.raises(ServerError) as caught:
+    with pytest.raises(BuildStepError) as caught:
         await images.build(CONTEXT, tags="a", on_progress=seen.append)
-    assert caught.value.status == 3
+    assert (caught.value.status, caught.value.exit_code) == (None, 3)
     assert caught.value.message == (
         "The command '/bin/sh -c false' returned a non-zero code: 3\n"
         "Step 2/2 : RUN false\n ---> Running in 0123456789ab\nhello\nerr"
     )
-    assert str(caught.value).startswith(f"build a:latest: {caught.value.message} (POST /build, status 3, at ")
+    assert str(caught.value).startswith(f"build a:latest: {caught.value.message} (POST /build, at ")
     assert caught.value.args == (caught.value.message,)
     assert len(seen) == len(FAILED_RUN) - 1
 
