@@ -80,12 +80,15 @@ class StepOutput:
             error.args = (error.message,)
 
     def _text(self, trace: BuildTrace) -> str:
+        """Return a trace in whole lines, each with its step's number: steps run side by side."""
         text = "".join(self._of_step(step) for step in trace.steps)
         for log in trace.logs:
             step = self._step(log.step)
             piece = step.decoder.decode(log.data)
             step.output.add(piece)
-            text += piece
+            text += step.lines(piece)
+        # What a step says last need not end its line, and may come in the frame that says that it is done.
+        text += "".join(self._step(step.digest).end() for step in trace.steps if step.completed or step.error)
         return text + "".join(f"WARNING: {warning.short}\n" for warning in trace.warnings)
 
     def _of_step(self, report: BuildStep) -> str:
@@ -139,4 +142,19 @@ class _Step:
         self.cached = False
         self.error = ""
         self.output = _Tail()
+        self._line = ""  # what has no end yet
+        self._ended = False
         self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def lines(self, piece: str) -> str:
+        """Take in a piece of the step's output, and return the lines that are whole with it."""
+        *whole, self._line = (self._line + piece).split("\n")
+        if len(self._line) > MAX_STEP_NAME or self._ended:
+            whole += [self._line] if self._line else []
+            self._line = ""
+        return "".join(f"{self.number} {line}".strip() + "\n" for line in whole)
+
+    def end(self) -> str:
+        """Return the line that the step has begun and not ended."""
+        self._ended = True
+        return self.lines("")

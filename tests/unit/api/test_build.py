@@ -560,8 +560,10 @@ def trace(*fields: bytes) -> Frame:
     return {"id": "moby.buildkit.trace", "aux": base64.b64encode(b"".join(fields)).decode()}
 
 
-def step(digest: str, name: str, *, cached: bool = False, error: str = "", started: bool = True) -> bytes:
-    stamp = field(5, field(1, 1)) if started else b""
+def step(
+    digest: str, name: str, *, cached: bool = False, error: str = "", started: bool = True, completed: bool = False
+) -> bytes:
+    stamp = (field(5, field(1, 1)) if started else b"") + (field(6, field(1, 2)) if completed else b"")
     return field(
         1, field(1, digest) + field(3, name) + field(4, int(cached)) + stamp + (field(7, error) if error else b"")
     )
@@ -592,7 +594,7 @@ async def test_buildkits_progress_is_typed_and_readable(daemon: ScriptedDaemon, 
         None,
         "#1 [1/2] COPY a /\n#1 CACHED\n",
         "#2 [2/2] RUN b\n",
-        "é\n",
+        "#2 é\n",
         "WARNING: careful\n",
         None,
         None,
@@ -600,6 +602,36 @@ async def test_buildkits_progress_is_typed_and_readable(daemon: ScriptedDaemon, 
     traces = [frame.aux for frame in seen if isinstance(frame.aux, BuildTrace)]
     assert len(traces) == 6
     assert [each.name for each in traces[1].steps] == ["[1/2] COPY a /"] * 2
+
+
+async def test_the_lines_of_steps_that_run_side_by_side_are_told_apart(
+    daemon: ScriptedDaemon, images: ImageService
+) -> None:
+    """A line comes whole, and a step that ends without a line's end has one all the same."""
+    daemon.on(
+        "POST",
+        "/build",
+        frames(
+            trace(step("a", "RUN a"), step("b", "RUN b")),
+            trace(log("a", b"one "), log("b", b"1\n2"), log("a", b"two\nthree")),
+            trace(step("a", "RUN a", completed=True), log("a", b"!")),
+            trace(log("a", b"late")),
+            trace(log("b", b"x" * 5000)),
+            trace(step("b", "RUN b", error="exit code: 3")),
+            {"id": "moby.image.id", "aux": {"ID": ID}},
+        ),
+    )
+    seen: list[str | None] = []
+    await images.build(CONTEXT, builder="buildkit", on_progress=lambda frame: seen.append(frame.stream))
+    assert seen == [
+        "#1 RUN a\n#2 RUN b\n",
+        "#2 1\n#1 one two\n",
+        "#1 three!\n",
+        "#1 late\n",
+        f"#2 2{'x' * 5000}\n",
+        "#2 ERROR: exit code: 3\n",
+        None,
+    ]
 
 
 async def test_a_failed_step_of_buildkits_is_an_error_with_its_own_output(
