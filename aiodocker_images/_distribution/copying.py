@@ -83,6 +83,7 @@ class Copy:
         if self._is_there(present, top.digest):
             await self._bring_referrers(top, children)
             return self._result(top.digest, read.digest, because="the target has the same digest")
+        self._target.check(top)
         self._looks = present is not None and not self._options.force
         await self._bring_all(top, children)
         self._manifests.add(top.digest)

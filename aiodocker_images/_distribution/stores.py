@@ -57,6 +57,10 @@ class ImageTarget(Protocol):
         """Names the registry or the file in errors."""
         ...
 
+    def check(self, manifest: Manifest) -> None:
+        """Raise `UnsupportedManifestError` for an image that cannot be copied here, before any of it is."""
+        ...
+
     async def resolve(self) -> Descriptor | None:
         """Return what the image's name points to now, None if there is no such name."""
         ...

@@ -107,6 +107,9 @@ class RegistryTarget:
         """Names the repository in errors."""
         return self._repository.name
 
+    def check(self, manifest: Manifest) -> None:
+        """Raise nothing: every manifest is offered to the registry, which decides."""
+
     async def resolve(self) -> Descriptor | None:
         """Return what the tag points to now, by HEAD: nothing that a registry would count as a pull."""
         if self._tag is None:

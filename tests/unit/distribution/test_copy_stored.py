@@ -77,6 +77,7 @@ async def test_one_platform_goes_into_an_archive_and_back(opened: Opened, tmp_pa
         with pytest.raises(UnsupportedManifestError, match="several platforms"):
             await registries.copy(outside.name("app:1"), archive)
         assert not list(tmp_path.iterdir())
+        assert not outside.asked("GET blob")
         out = await registries.copy(outside.name("app:1"), archive, platforms=["linux/arm64"])
         back = await registries.copy(archive, inside.name("app:1"))
         assert back.digest in {each.digest for each in (await registries.manifest(outside.name("app:1"))).children}
