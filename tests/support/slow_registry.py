@@ -17,8 +17,7 @@ class SlowRegistry(FakeRegistry):
         super().__init__()
         self._layer = layer(size=1 << 20, seed=secrets.randbits(64))
         self.digest = self.put("slow:1", image([self._layer], format="docker"))
-        self._trickle: Injection
-        self.hold()
+        self._trickle = self._slow_down()
 
     @property
     def image(self) -> str:
@@ -37,10 +36,13 @@ class SlowRegistry(FakeRegistry):
 
     def hold(self) -> None:
         """Let the layer trickle: it would take minutes."""
-        self._trickle = self.fail(
-            Fault.slow(chunk=64, pause=0.01), on="GET blob", reference=self._layer.digest, times=None
-        )
+        if self._trickle.done:
+            self._trickle = self._slow_down()
 
     def finish(self) -> None:
         """Send the rest, and every layer from now on, at once."""
         self._trickle.remove()
+
+    def _slow_down(self) -> Injection:
+        fault = Fault.slow(chunk=64, pause=0.01)
+        return self.fail(fault, on="GET blob", reference=self._layer.digest, times=None)
