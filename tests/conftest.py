@@ -70,7 +70,8 @@ def nothing_reported_by_asyncio(caplog: pytest.LogCaptureFixture) -> Generator[N
 
 # What of the environment says where Docker is and who we are there, but how the private Engine and registry are named.
 FOREIGN = (
-    *("DOCKER_API_VERSION", "DOCKER_AUTH_CONFIG", "DOCKER_CERT_PATH", "DOCKER_CONTEXT", "DOCKER_DEFAULT_PLATFORM"),
+    *("DOCKER_API_VERSION", "DOCKER_AUTH_CONFIG", "DOCKER_CERT_PATH", "DOCKER_CONTEXT", "DOCKER_CUSTOM_HEADERS"),
+    "DOCKER_DEFAULT_PLATFORM",
     *("DOCKER_TLS", "DOCKER_TLS_VERIFY", "REGISTRY_AUTH_FILE"),
 )
 # Directories that are empty instead: unset, some would be looked for elsewhere.

@@ -14,7 +14,7 @@ from aiodocker_images._encoding import Query, encode_platforms, parse_platforms,
 from aiodocker_images._http.call import Call
 from aiodocker_images.api_version import first_version
 from aiodocker_images.credentials import RegistryAuth
-from aiodocker_images.errors import InvalidReferenceError, NotFoundError
+from aiodocker_images.errors import InvalidArgumentError, InvalidReferenceError, NotFoundError
 from aiodocker_images.models import ImageInspect, Platform
 from aiodocker_images.progress import OnProgress, ProgressFrame, SaveProgress
 from aiodocker_images.reference import Reference, is_long, name_or_id
@@ -58,10 +58,10 @@ class Transfers(Images):
         """
         operation = _pull(reference, platform, auth, all_tags=all_tags)
         if policy not in get_args(PullPolicy):
-            raise ValueError(f"policy must be one of {', '.join(get_args(PullPolicy))}, not {policy!r}")
+            raise InvalidArgumentError(f"policy must be one of {', '.join(get_args(PullPolicy))}, not {policy!r}")
         if policy != "always":
             if all_tags:
-                raise ValueError(f"with all_tags, the policy {policy!r} has no meaning: name a tag")
+                raise InvalidArgumentError(f"with all_tags, the policy {policy!r} has no meaning: name a tag")
             if (held := await self._held(_transferable(reference, all_tags=False), platform)) is not None:
                 return held
             if policy == "never":

@@ -29,6 +29,8 @@ __all__ = [
     "first_value",
     "home_directory",
     "http_headers",
+    "is_header",
+    "is_reserved",
     "read_config",
     "usable_config",
     "warn_once",
@@ -220,12 +222,22 @@ def http_headers(environ: Environment | Mapping[str, str]) -> dict[str, str]:
         return {}
     headers: dict[str, str] = {}
     for name, value in config.usable_texts("HttpHeaders").items():
-        if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
+        if not is_header(name, value):
             # Not the value: it may be a password.
             warn_once(config.where, f"'HttpHeaders' in {config.where}: {shown(name)} is no header; it is left out")
-        elif name.lower() not in _FRAMING | _OURS:
+        elif not is_reserved(name):
             headers[name] = value
     return headers
+
+
+def is_header(name: str, value: str) -> bool:
+    """Whether this can be sent as a header."""
+    return bool(_HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(value))
+
+
+def is_reserved(name: str) -> bool:
+    """Whether a header says how a request is to be read, or is one of our own: a user's is left out."""
+    return name.lower() in _FRAMING | _OURS
 
 
 def build_proxies(environ: Environment | Mapping[str, str], endpoint: str) -> dict[str, str]:

@@ -10,6 +10,7 @@ import aiohttp
 
 from aiodocker_images._aio.threads import in_thread
 from aiodocker_images._dockercli.config import Environment, http_headers
+from aiodocker_images._dockercli.network import custom_headers, proxy_for
 from aiodocker_images.endpoint import Endpoint
 from aiodocker_images.errors import ConfigError, DaemonUnreachableError
 
@@ -50,6 +51,12 @@ class Link:
         return str(self.endpoint.base_url).rstrip("/")
 
     @property
+    def proxy(self) -> str | None:
+        """The proxy between us and an Engine on TCP; None for none."""
+        on_tcp = self.endpoint.scheme in {"tcp", "http", "https"}
+        return proxy_for(self.endpoint.base_url, Environment(os.environ)) if on_tcp else None
+
+    @property
     def may_break(self) -> bool:
         """Whether `open()` has more to do than once."""
         return self._tunnel is not None
@@ -59,7 +66,9 @@ class Link:
         if self._endpoint is None:
             self._endpoint = await in_thread(Endpoint.resolve)
         if self.headers is None:
-            self.headers = await in_thread(http_headers, Environment(os.environ))
+            # What the environment has replaces what config.json has, as with the docker CLI.
+            environment = Environment(os.environ)
+            self.headers = custom_headers(environment) or await in_thread(http_headers, environment)
         endpoint = self._endpoint
         if endpoint.tls is not None and self._tls is None:
             self._tls = await in_thread(client_context, endpoint.tls, endpoint.source)

@@ -458,6 +458,7 @@ class Transport:
             keep_blocks(USUAL_BLOCK)
             self._sessions[shared] = aiohttp.ClientSession(
                 connector=self._link.connector(shared=shared),
+                proxy=self._link.proxy,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=self._timeout,
                 headers={
