@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, TypeVar
 
 from aiodocker_images._aio.callbacks import check_callback, tell
+from aiodocker_images._archive.image_names import AnnouncedImages
 from aiodocker_images._archive.streams import ArchiveSource, open_source
 from aiodocker_images._http.call import Call
 from aiodocker_images._http.transport import Transport
@@ -54,7 +55,8 @@ class Operation(Generic[R_co]):
     itself is configured with. Which registries a build needs only the builder knows: so it gets the
     `whole_keychain`.
     `complete` finds out, off the loop, what the call could not check without I/O. `output` reads the frames of a
-    build. They are no generators around that of the frames: when a loop ends, asyncio closes all of them at
+    build. `announced` sees the archive that is uploaded, `verify` asks the Engine afterwards whether all was done.
+    They are no generators around that of the frames: when a loop ends, asyncio closes all of them at
     once, each from under the one around it.
     """
 
@@ -68,6 +70,8 @@ class Operation(Generic[R_co]):
     whole_keychain: bool = False
     complete: Callable[[Operation[Any]], Awaitable[Operation[Any]]] | None = None
     output: StepOutput | None = None
+    announced: AnnouncedImages | None = None
+    verify: Callable[[Operation[Any]], Awaitable[None]] | None = None
 
     def __post_init__(self) -> None:
         check_auth(self.auth)
@@ -111,7 +115,7 @@ class Operator:
                 call = await self._with_whole_keychain(call, stack)
             upload = None
             if operation.source is not None:
-                upload = await stack.enter_async_context(open_source(operation.source))
+                upload = await stack.enter_async_context(open_source(operation.source, operation.announced))
             live = await stack.enter_async_context(self._transport.open(call, upload))
             chunks = await stack.enter_async_context(contextlib.aclosing(live.chunks()))
             decoder = FrameDecoder(ProgressFrame)
@@ -125,6 +129,8 @@ class Operator:
                     yield frame if output is None else output.read(frame)
             decoder.finish()
             operation.outcome.result()
+            if operation.verify is not None:
+                await operation.verify(operation)
 
     def _check(self, frame: ProgressFrame, operation: Operation[Any]) -> None:
         if (message := frame.failure) is not None:

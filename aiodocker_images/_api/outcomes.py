@@ -7,6 +7,7 @@ says a last word (all but load) is only complete when that word was seen.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar, cast
 
 import msgspec
@@ -30,6 +31,9 @@ __all__ = [
 
 MAX_LOADED = 100_000
 """Names and ids in the result of a load; an archive has a few."""
+
+MAX_LOADED_SIZE = 16 << 20
+"""Characters of the lines that name them: a name has at most some hundred."""
 
 MAX_TAGS = 100_000
 """Tags of one repository in the result of a pull or push; further ones are not named."""
@@ -194,15 +198,26 @@ class ImportOutcome(_Ended[ImportResult]):
 
 
 class LoadOutcome:
-    """Each image of the archive is named in a line of `stream`; one with no image in it ends without a word."""
+    """Each image of the archive is named in a line of `stream`; one with no image in it ends without a word.
 
-    def __init__(self) -> None:
+    `fewest` is the number of names that there must be, or None if the archive did not show it.
+    """
+
+    def __init__(self, fewest: Callable[[], int | None] = lambda: None) -> None:
         self._references: list[str] = []
         self._ids: list[str] = []
+        self._fewest = fewest
+        self._size = 0
 
     def update(self, frame: ProgressFrame) -> None:
         """Note the names and ids; Podman lists all in one line, and says "ID" of none."""
-        for line in (frame.stream or "").splitlines():
+        text = frame.stream or ""
+        if "Loaded image" not in text:
+            return
+        self._size += len(text)
+        if self._size > MAX_LOADED_SIZE:
+            raise FrameDecodeError(f"the names of the loaded images are longer than {MAX_LOADED_SIZE >> 20} MiB")
+        for line in text.splitlines():
             if match := _LOADED.fullmatch(line.strip()):
                 for name in match["names"].split(","):
                     if match["id"] or _ID.fullmatch(name.strip()):
@@ -213,7 +228,11 @@ class LoadOutcome:
                         raise FrameDecodeError(f"the daemon says that it loaded more than {MAX_LOADED} images")
 
     def result(self) -> LoadResult:
-        """Return what was loaded."""
+        """Return what was loaded; raise `StreamInterruptedError` if names are missing that the archive announced."""
+        told, fewest = len({*self._references, *self._ids}), self._fewest()
+        if told < (1 if fewest is None else fewest):
+            images = "no image" if fewest is None else f"{told} of the {fewest} images of the archive"
+            raise StreamInterruptedError(f"the response ended before the load was complete: it names {images}")
         return LoadResult(references=tuple(self._references), ids=tuple(self._ids))
 
 

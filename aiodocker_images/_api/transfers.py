@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator, Iterable, Sequence
+from dataclasses import replace
 from typing import Final, Literal, TypeAlias, get_args
 
+import msgspec
+
 from aiodocker_images._aio.callbacks import check_callback, tell
+from aiodocker_images._archive.image_names import AnnouncedImages
 from aiodocker_images._archive.streams import ArchiveSource, ArchiveTarget, check_source, check_target, open_sink
 from aiodocker_images._archive.tar_check import TarCheck
 from aiodocker_images._arguments import check_count, check_flag, texts
-from aiodocker_images._encoding import Query, encode_platforms, parse_platforms, path_segment
+from aiodocker_images._encoding import Query, encode_filters, encode_platforms, parse_platforms, path_segment
 from aiodocker_images._http.call import Call
+from aiodocker_images._struct import Model, Nullable
 from aiodocker_images.api_version import first_version
 from aiodocker_images.credentials import RegistryAuth
-from aiodocker_images.errors import InvalidArgumentError, InvalidReferenceError, NotFoundError
+from aiodocker_images.errors import InvalidArgumentError, InvalidReferenceError, NotFoundError, StreamInterruptedError
 from aiodocker_images.models import ImageInspect, Platform
 from aiodocker_images.progress import OnProgress, ProgressFrame, SaveProgress
 from aiodocker_images.reference import Reference, is_long, name_or_id
@@ -29,6 +34,16 @@ __all__ = ["PullPolicy", "Transfers"]
 PullPolicy: TypeAlias = Literal["always", "missing", "never"]
 
 _URL_SCHEMES: Final = ("http://", "https://")
+
+MAX_TAGS_SHOWN: Final = 10
+"""Tags that an error names; a repository may have thousands."""
+
+
+class _TaggedImage(Model, frozen=True, kw_only=True, rename="pascal"):
+    repo_tags: Nullable[tuple[str, ...]] = ()
+
+
+_TAGGED_IMAGES: Final = msgspec.json.Decoder(tuple[_TaggedImage, ...])
 
 
 class Transfers(Images):
@@ -117,7 +132,7 @@ class Transfers(Images):
         `NotFoundError`, `UnauthorizedError`, `ForbiddenError`, `StreamInterruptedError` and every other
         `DockerError`. POST /images/{name}/push (API 1.41).
         """
-        return await self._run(_push(reference, platform, auth, all_tags=all_tags), on_progress)
+        return await self._run(self._push(reference, platform, auth, all_tags=all_tags), on_progress)
 
     def push_stream(
         self,
@@ -128,7 +143,28 @@ class Transfers(Images):
         all_tags: bool = False,
     ) -> AsyncGenerator[ProgressFrame, None]:
         """Push an image and yield its progress; see `push`. Leaving the generator ends the push."""
-        return self._frames(_push(reference, platform, auth, all_tags=all_tags))
+        return self._frames(self._push(reference, platform, auth, all_tags=all_tags))
+
+    def _push(
+        self, reference: str | Reference, platform: str | Platform | None, auth: RegistryAuth | None, *, all_tags: bool
+    ) -> Operation[PushResult]:
+        operation = _push(reference, platform, auth, all_tags=all_tags)
+        return replace(operation, verify=self._verify_all_tags) if all_tags else operation
+
+    async def _verify_all_tags(self, operation: Operation[PushResult]) -> None:
+        """Raise `StreamInterruptedError` if the Engine has tags of the repository that the response does not name."""
+        result = operation.outcome.result()
+        name = Reference.parse(result.reference)
+        query = (("filters", encode_filters({"reference": [name.familiar_name]})),)
+        images = await self._transport.fetch(
+            Call(verb="push", subject=name.familiar, method="GET", path="/images/json", query=query), _TAGGED_IMAGES
+        )
+        local = {tag.rpartition(":")[2] for image in images for tag in image.repo_tags if _is_of(tag, name)}
+        if missing := sorted(local - {pushed.tag for pushed in result.tags}):
+            shown = ", ".join(missing[:MAX_TAGS_SHOWN]) + (" …" if len(missing) > MAX_TAGS_SHOWN else "")
+            raise StreamInterruptedError(
+                f"the response ended before all tags of {name.familiar_name} were pushed; it does not name {shown}"
+            )
 
     async def load(
         self,
@@ -307,7 +343,8 @@ def _load(source: ArchiveSource, platforms: Iterable[str | Platform], *, quiet: 
     chosen, parameters = _chosen_platforms(platforms)
     query: Query = (("quiet", "true" if quiet else "false"), *chosen)  # quiet is the daemon's default
     call = Call(verb="load", method="POST", path="/images/load", query=query, parameters=parameters)
-    return Operation(call=call, outcome=LoadOutcome(), source=source)
+    announced = AnnouncedImages()
+    return Operation(call=call, outcome=LoadOutcome(lambda: announced.fewest), source=source, announced=announced)
 
 
 def _import(
@@ -363,6 +400,14 @@ def _save(references: Sequence[str | Reference], platforms: Iterable[str | Platf
         parameters=parameters,
         archive=True,
     )
+
+
+def _is_of(tag: str, repository: Reference) -> bool:
+    """Whether an Engine's name of an image is a tag of this repository; its filter also finds others' of that path."""
+    try:
+        return Reference.parse(tag).name == repository.name
+    except InvalidReferenceError:
+        return False
 
 
 def _transferable(reference: str | Reference, *, all_tags: bool) -> Reference:

@@ -22,6 +22,8 @@ from typing import Protocol, cast
 
 from aiodocker_images.errors import LocalFileError
 
+from .image_names import AnnouncedImages
+
 _GATHER_SIZE = 64 * 1024  # small items of an iterable are gathered up to this per visit to a thread
 _GATHER_SECONDS = 0.05  # unless they come slowly
 _POLL_SECONDS = 0.02  # what a call waits for a FIFO or a terminal
@@ -139,6 +141,11 @@ class InputFile:
                 return os.read(self._descriptor, size)
             except BlockingIOError:  # another reader of the FIFO was faster
                 return None
+
+    def scan(self, announced: AnnouncedImages) -> None:
+        """Let `announced` look through the file, which stays at its beginning."""
+        with failing("read", self.path):
+            announced.scan(self._descriptor)
 
     def send(self, connection: int, size: int) -> int | None:
         """Let the kernel send the next bytes to a unix socket that does not block; None if it sends none now.

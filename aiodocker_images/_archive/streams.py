@@ -32,6 +32,7 @@ from aiodocker_images._aio.threads import in_own_thread, in_thread, outlast
 from aiodocker_images.errors import ArchiveError, InvalidArgumentError
 
 from .files import BinaryWriter, InputFile, InputItems, InputObject, OutputFile, OutputObject, as_bytes, failing
+from .image_names import AnnouncedImages
 
 __all__ = ["ArchiveSource", "ArchiveTarget"]
 
@@ -136,10 +137,10 @@ def _check_file(file: object, ability: str, doing: str) -> None:
         raise InvalidArgumentError(f"the file of an archive is not opened for {doing}")
 
 
-def open_source(source: ArchiveSource) -> ArchiveUpload:
-    """Check `source` at once, and open it on `async with`."""
+def open_source(source: ArchiveSource, announced: AnnouncedImages | None = None) -> ArchiveUpload:
+    """Check `source` at once, and open it on `async with`; `announced` sees what is read of it."""
     check_source(source)
-    return ArchiveUpload(source)
+    return ArchiveUpload(source, announced)
 
 
 class ArchiveUpload:
@@ -151,8 +152,9 @@ class ArchiveUpload:
     `size` is the number of bytes to come, or None where only the end tells.
     """
 
-    def __init__(self, source: ArchiveSource) -> None:
+    def __init__(self, source: ArchiveSource, announced: AnnouncedImages | None = None) -> None:
         self.size: int | None = None
+        self._announced = announced
         self._source: ArchiveSource = source
         self._path: str | None = None
         self._file: InputFile | None = None
@@ -256,6 +258,8 @@ class ArchiveUpload:
             piece = piece[: self._left]  # a file that grows is cut where the announced size ends
             self._left -= len(piece)
             self._must_go_on(len(piece))
+        if self._announced is not None:
+            self._announced.feed(piece)
         return piece
 
     def _must_go_on(self, size: int) -> None:
@@ -276,6 +280,10 @@ class ArchiveUpload:
             self._file = file = InputFile(self._path)
             self._opened.push_async_callback(in_thread, file.close)
             self.size = await in_thread(file.open)
+            if self._announced is not None and file.sendable:
+                # What the kernel sends does not pass by here.
+                announced, self._announced = self._announced, None
+                await in_thread(file.scan, announced)
             return _file_reader(file)
         read: Callable[[int], Any] | None = getattr(source, "read", None)
         if read is not None and not inspect.iscoroutinefunction(read):

@@ -71,11 +71,12 @@ class Sent:
 
 
 class Wire:
-    """Answers every request with `body`, and keeps what was sent."""
+    """Answers every request with `body`, or with that of the path in `bodies`, and keeps what was sent."""
 
     def __init__(self) -> None:
         self.sent: list[Sent] = []
         self.body = b""
+        self.bodies = {"/images/load": b'{"stream":"Loaded image: a:1"}'}
 
     @property
     def only(self) -> Sent:
@@ -95,7 +96,8 @@ def wire(monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
             headers: dict[str, str] = {**session.headers, **(options.get("headers") or {})}
             wire.sent.append(Sent(method, url, headers))
             status = 201 if url.path.endswith("/tag") else 200
-            mock.add(url, method, status=status, body=wire.body, response_class=_Response)
+            body = next((each for path, each in wire.bodies.items() if url.path.endswith(path)), wire.body)
+            mock.add(url, method, status=status, body=body, response_class=_Response)
             return await mocked(session, method, url)  # not the body: aioresponses would copy it, and all behind it
 
         with monkeypatch.context() as patch:
@@ -342,10 +344,6 @@ CALLS: dict[str, tuple[bytes, Row]] = {
         PUSHED,
         (lambda images: images.push("[::1]:5000/x:y"), "POST", "/images/%5B::1%5D:5000/x/push", [("tag", "y")]),
     ),
-    "push of all tags": (
-        PUSHED,
-        (lambda images: images.push("localhost:5000/x", all_tags=True), "POST", "/images/localhost:5000/x/push", []),
-    ),
     "push of a platform": (
         PUSHED,
         (
@@ -449,6 +447,16 @@ async def test_a_call_sends_one_request(wire: Wire, body: bytes, row: Row) -> No
     assert (sent.method, sent.path, sent.query) == (method, path, query)
     assert sent.url.raw_path.startswith("/v1.56/")
     assert sent.url.origin() == URL("http://docker")
+
+
+async def test_a_push_of_all_tags_asks_afterwards_which_there_are(wire: Wire) -> None:
+    wire.body, wire.bodies["/images/json"] = PUSHED, b'[{"RepoTags":["localhost:5000/x:x"]}]'
+    async with ImageService(NOWHERE, api_version=NEWEST) as images:
+        await images.push("localhost:5000/x", all_tags=True)
+    assert [(sent.method, sent.path, sent.query) for sent in wire.sent] == [
+        ("POST", "/images/localhost:5000/x/push", []),
+        ("GET", "/images/json", [("filters", '{"reference":["localhost:5000/x"]}')]),
+    ]
 
 
 STREAMS: dict[str, tuple[Call, Call, bytes]] = {

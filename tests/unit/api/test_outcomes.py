@@ -312,10 +312,12 @@ LOADS: dict[str, tuple[Frames, LoadResult]] = {
     ),
     "Podman, blanks between": ([{"stream": "Loaded image: a:1, b:1"}], LoadResult(references=("a:1", "b:1"))),
     "not a name": ([{"stream": "Loaded image: -"}], LoadResult(references=("-",))),
-    "nothing": ([], LoadResult()),
-    "other lines": (
-        [{"stream": "The image a:1 already exists, renaming the old one with ID x to empty string\n"}, {"status": "x"}],
-        LoadResult(),
+    "a name that is used again": (
+        [
+            {"stream": "The image a:1 already exists, renaming the old one with ID x to empty string\n"},
+            {"stream": "Loaded image: a:1\n"},
+        ],
+        LoadResult(references=("a:1",)),
     ),
 }
 
@@ -323,6 +325,35 @@ LOADS: dict[str, tuple[Frames, LoadResult]] = {
 @pytest.mark.parametrize(("frames", "result"), LOADS.values(), ids=LOADS)
 def test_a_load_results_in_names_and_ids(frames: Frames, result: LoadResult) -> None:
     assert outcome_of(LoadOutcome(), frames) == result
+
+
+def test_the_load_of_an_archive_without_images_names_none() -> None:
+    assert outcome_of(LoadOutcome(lambda: 0), []) == LoadResult()
+
+
+@pytest.mark.parametrize(
+    ("frames", "fewest", "told"),
+    [
+        ([], None, "names no image"),
+        ([{"status": "x"}], None, "names no image"),
+        ([], 3, "names 0 of the 3 images"),
+        ([{"stream": "Loaded image: a:1\n"}], 3, "1 of the 3 images"),
+        ([{"stream": "Loaded image: a:1\n"}, {"stream": "Loaded image: a:1\n"}], 2, "1 of the 2 images"),
+    ],
+)
+def test_a_load_that_names_fewer_images_than_its_archive_is_not_complete(
+    frames: Frames, fewest: int | None, told: str
+) -> None:
+    with pytest.raises(StreamInterruptedError, match=told):
+        outcome_of(LoadOutcome(lambda: fewest), frames)
+
+
+def test_the_names_of_loaded_images_have_a_limit_in_characters() -> None:
+    outcome = LoadOutcome()
+    frame = ProgressFrame(stream="Loaded image: " + "a" * (1 << 20))
+    with pytest.raises(FrameDecodeError, match="longer than 16 MiB"):
+        for _ in range(17):
+            outcome.update(frame)
 
 
 OUTCOMES: dict[str, Callable[[], Outcome[object]]] = {
