@@ -5,26 +5,74 @@ aiohttp bounds the length of a line and the number of headers, but not what stan
 never lets the answer begin, or end, and no timeout between two bytes notices. Nor does aiohttp look at what comes
 between two answers on a connection that is kept: it would take it for the next one, however old it is.
 
-So a guard stands between the connection and aiohttp, with nothing but asyncio's own `Transport.set_protocol`.
+So a guard stands between the connection and aiohttp. It needs asyncio's public `Transport.set_protocol`, and of
+aiohttp what `USED` names, most of which is documented for no one: `ClientResponse.start` to come in before the head is
+read, the connection's `ResponseHandler` to pass everything on to, `StreamReader.set_exception` to end a body. With an
+aiohttp that lacks any of it, aiohttp reads alone: slower, and without these limits, but not wrong.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
+import pkgutil
 from asyncio.trsock import TransportSocket
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import aiohttp
-from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 
 from aiodocker_images._aio.threads import retrieve
 
 from .framing import MAX_OVERHEAD
 
-__all__ = ["Guard", "GuardedResponse"]
+if TYPE_CHECKING:
+    from aiohttp.client_proto import ResponseHandler
+
+__all__ = ["USED", "Guard", "GuardedResponse", "unknown_parts"]
+
+USED: Final[dict[str, tuple[str, ...]]] = {
+    "aiohttp:ClientResponse": ("start", "close", "content", "connection"),
+    "aiohttp:StreamReader": ("set_exception", "exception", "is_eof", "total_bytes", "readany"),
+    "aiohttp.connector:Connection": ("transport", "protocol"),
+    "aiohttp.client_proto:ResponseHandler": (
+        "set_exception",
+        "exception",
+        "should_close",
+        "closed",
+        "data_received",
+        "eof_received",
+        "connection_lost",
+        "pause_writing",
+        "resume_writing",
+    ),
+}
+"""What of aiohttp is used here and in `response_body`, by class."""
+
+
+def unknown_parts() -> list[str]:
+    """Return what this version of aiohttp lacks of `USED`."""
+    unknown: list[str] = []
+    for name, members in USED.items():
+        try:
+            cls: object = pkgutil.resolve_name(name)
+        except (ImportError, AttributeError):
+            unknown.append(name)
+            continue
+        unknown += [f"{name}.{member}" for member in members if not hasattr(cls, member)]
+    return unknown
+
+
+_UNKNOWN: Final = tuple(unknown_parts())
+if _UNKNOWN:
+    logging.getLogger("aiodocker_images").warning(
+        "aiohttp %s has no %s: answers are read in its own, slower way, and daemons are not bounded in what they send"
+        " beside them",
+        aiohttp.__version__,
+        ", ".join(_UNKNOWN),
+    )
 
 REST: Final = 64 << 10
 """Bytes that are read at once of what a connection that ended still holds; a unix socket holds three times that."""
@@ -132,7 +180,7 @@ class GuardedResponse(aiohttp.ClientResponse):
         """Read the head of the answer."""
         transport, protocol = connection.transport, connection.protocol
         guard = None
-        if transport is not None and protocol is not None:
+        if transport is not None and protocol is not None and not _UNKNOWN:
             before = transport.get_protocol()
             if isinstance(before, Guard):  # the connection is used again
                 guard = before

@@ -1,8 +1,8 @@
 """The body of a live answer, read from its connection past aiohttp's reader.
 
 aiohttp parses the head, and never sees what stands behind: its parser takes a turn for each HTTP chunk, of which there
-is one for each frame of a pull, and copies an archive three times. That needs asyncio's public
-`Transport.set_protocol` alone. An answer whose framing is not known here, aiohttp reads on.
+is one for each frame of a pull, and copies an archive three times. What of aiohttp that needs, `guard.USED` names; with
+an aiohttp that lacks any of it, and for an answer whose framing is not known here, aiohttp reads on.
 """
 
 from __future__ import annotations
@@ -11,15 +11,17 @@ import asyncio
 import contextlib
 import re
 from collections.abc import Awaitable
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import aiohttp
-from aiohttp.client_proto import ResponseHandler
 
 from .framing import Framing, FramingError, framing_of
 from .guard import Guard, GuardedResponse
 
-__all__ = ["StreamedResponse", "keep_blocks", "read_error_body", "read_some"]
+if TYPE_CHECKING:
+    from aiohttp.client_proto import ResponseHandler
+
+__all__ = ["StreamedResponse", "read_error_body", "read_some"]
 
 FIRST_BUFFER: Final = 16 << 10
 """Bytes of memory that each answer begins with: a thousand pulls at once may wait for their daemon."""
@@ -27,9 +29,6 @@ FIRST_BUFFER: Final = 16 << 10
 LARGEST_READ: Final = 256 << 10
 FRAMES_READ: Final = 32 << 10
 """Bytes that are read at once, at most: of more, what is made of them would no longer be in the processor's caches."""
-
-LARGEST_BLOCK: Final = 4 << 20
-"""Bytes of the largest object that an archive passes through."""
 
 ENOUGH: Final = 128 << 10
 """Bytes of an archive that are worth a turn of everything behind the connection."""
@@ -86,7 +85,6 @@ class _Reader(asyncio.BaseProtocol):
         self._most = buffer
         if archive:
             self._enough, self._read_size = ENOUGH, LARGEST_READ
-            keep_blocks(LARGEST_BLOCK)
         if self._filled < self._most:
             self._resume()
 
@@ -268,16 +266,6 @@ class StreamedResponse(GuardedResponse):
         super().close()
         if self.reader is not None:  # TLS says good-bye first, which may take its time
             self.reader.fail(aiohttp.ClientConnectionError("the connection is closed"))
-
-
-def keep_blocks(size: int) -> None:
-    """Have freed memory kept for what comes next, in blocks of up to so many bytes.
-
-    glibc learns from the largest block that is freed: those up to its size stay in its heap from then on. Else it
-    depends on the luck of the heap whether each is had from the kernel, and given back: new pages cost more than all
-    the rest of a piece of an archive, and a third of a short call.
-    """
-    bytes(size)
 
 
 def read_some(response: aiohttp.ClientResponse, idle_timeout: float | None) -> Awaitable[bytes]:

@@ -49,7 +49,7 @@ from .ownership import Owner, close_forgotten, drop_connections
 from .ping import read_ping
 from .refusals import api_error_class, no_success, read_error, version_refused
 from .request_body import Body
-from .response_body import StreamedResponse, keep_blocks, read_error_body, read_some
+from .response_body import StreamedResponse, read_error_body, read_some
 
 T = TypeVar("T")
 
@@ -57,9 +57,6 @@ _READ_ARCHIVES: Final = ("load", "import")  # the Engine reads a tar, and asks n
 
 MAX_ANSWER: Final = 256 << 20
 """Bytes of an answer that is read whole; a list of 100,000 images is about 60 MiB."""
-
-USUAL_BLOCK: Final = 1 << 20
-"""Bytes of the largest object that most answers pass through: asyncio reads into 256 KiB, however little comes."""
 
 
 class Live:
@@ -455,7 +452,6 @@ class Transport:
             raise
         self._must_be_open()
         if shared not in self._sessions:
-            keep_blocks(USUAL_BLOCK)
             self._sessions[shared] = aiohttp.ClientSession(
                 connector=self._link.connector(shared=shared),
                 proxy=self._link.proxy,
