@@ -131,14 +131,16 @@ def build(
 ) -> None:
     """Build an image of a directory, an archive on standard input, or a URL that the Engine fetches."""
     session = session_of(context)
-    given: str | Path | Iterable[bytes] = source
+    # As with the docker CLI, a directory called like a URL (github.com/x/y, in a GOPATH) is that directory.
+    local = Path(source).is_dir() or not source.startswith(_REMOTE)
+    given: str | Path | Iterable[bytes] = Path(source) if local else source
     inside: str | bytes | None = dockerfile
     if source == "-":
         if dockerfile == "-":
             raise typer.BadParameter("the context and the Dockerfile cannot both be on standard input")
         given = read_context(archive_input())
-    elif dockerfile is not None and not source.startswith(_REMOTE):
-        inside, given = _dockerfile(Path(source), dockerfile), Path(source)
+    elif dockerfile is not None and local:
+        inside = _dockerfile(Path(source), dockerfile)
     if id_file is not None:
         _clear(id_file)
     steps = PlainReport(several=False)

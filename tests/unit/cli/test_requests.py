@@ -409,6 +409,19 @@ async def test_the_id_goes_through_a_link_that_stays(
     assert (tmp_path / "id").read_text() == ID
 
 
+async def test_a_directory_that_is_called_like_a_repository_is_built_where_it_is(
+    daemon: ScriptedDaemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The docker CLI looks for a directory first, too; without one the Engine fetches the repository."""
+    monkeypatch.chdir(tmp_path)
+    await invoke(daemon, "build", "github.com/x/y")
+    assert dict(daemon.requests[-1].query)["remote"] == "github.com/x/y"
+    (tmp_path / "github.com/x/y").mkdir(parents=True)
+    (tmp_path / "github.com/x/y/Dockerfile").write_text("FROM scratch")
+    await invoke(daemon, "build", "github.com/x/y")
+    assert "remote" not in dict(daemon.requests[-1].query)
+
+
 async def test_images_to_take_steps_from_may_be_joined_by_commas(
     daemon: ScriptedDaemon, places: dict[str, str]
 ) -> None:
