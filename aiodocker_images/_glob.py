@@ -181,7 +181,8 @@ def _escaped(pattern: str, at: int) -> tuple[str, int]:
 
 def _plain_runs(items: tuple[_Item, ...]) -> list[str]:
     """Return the plain texts before, between and behind the wildcards."""
-    runs, run = [], list[str]()
+    runs: list[str] = []
+    run: list[str] = []
     for item in items:
         if isinstance(item, str):
             run.append(item)

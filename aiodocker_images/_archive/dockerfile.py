@@ -97,7 +97,10 @@ def _sources(words: list[str]) -> Iterator[str]:
         yield from (source for source in rest[:-1] if "://" not in source)
     elif keyword == "RUN":
         for flag in flags:
-            options = dict(part.partition("=")[::2] for part in flag.removeprefix("--mount=").split(","))
+            options: dict[str, str] = {}
+            for part in flag.removeprefix("--mount=").split(","):
+                name, _, value = part.partition("=")
+                options[name] = value
             if flag.startswith("--mount=") and options.get("type", "bind") == "bind" and "from" not in options:
                 yield options.get("source", options.get("src", "."))
 

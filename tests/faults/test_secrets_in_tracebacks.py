@@ -7,9 +7,9 @@ import base64
 import json
 import sys
 import types
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import rich.pretty
@@ -49,9 +49,10 @@ def told(value: object, depth: int = 3) -> str:
     """Return all that a reporter could show of a variable: what it prints as, and what containers and objects hold."""
     text = repr(value) + rich.pretty.pretty_repr(value)
     if depth and isinstance(value, Mapping):
-        text += "".join(told(each, depth - 1) for pair in list(value.items()) for each in pair)
+        members = cast("Mapping[object, object]", value)
+        text += "".join(told(each, depth - 1) for pair in list(members.items()) for each in pair)
     elif depth and isinstance(value, list | tuple | set | frozenset):
-        text += "".join(told(each, depth - 1) for each in list(value))
+        text += "".join(told(each, depth - 1) for each in list(cast("Iterable[object]", value)))
     return text
 
 
