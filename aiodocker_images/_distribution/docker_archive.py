@@ -266,13 +266,13 @@ def _images(index: Manifest) -> list[Descriptor]:
 
 def _check(path: object, name: object) -> None:
     if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"the path of an archive is a str or a PathLike, not {type(path).__name__}")
+        raise TypeError(f"the path of an archive must be a str or a PathLike, not {type(path).__name__}")
     check_target(cast("object", path))
     if isinstance(name, str):
         if not name.startswith("sha256:"):
             Reference.parse(name)
     elif not isinstance(name, Reference | None):
-        raise TypeError(f"the name of an image in an archive is a str, not {type(name).__name__}")
+        raise TypeError(f"the name of an image in an archive must be a str, not {type(name).__name__}")
 
 
 def _tagged(name: str | None) -> str | None:

@@ -22,6 +22,7 @@ from aiodocker_images._archive.streams import check_target
 from aiodocker_images.errors import (
     ArchiveError,
     DockerError,
+    InvalidArgumentError,
     shown,
 )
 from aiodocker_images.reference import Reference
@@ -231,12 +232,12 @@ async def _enter(path: str) -> _Opened:
 
 def _check(path: object, name: object) -> None:
     if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"the path of a layout is a str or a PathLike, not {type(path).__name__}")
+        raise TypeError(f"the path of a layout must be a str or a PathLike, not {type(path).__name__}")
     check_target(cast("object", path))
     if not isinstance(name, str | Reference | None):
-        raise TypeError(f"the name of an image in a layout is a str, not {type(name).__name__}")
+        raise TypeError(f"the name of an image in a layout must be a str, not {type(name).__name__}")
     if name == "":
-        raise ValueError("the name of an image in a layout is empty")
+        raise InvalidArgumentError("the name of an image in a layout must be some text, and it is empty")
 
 
 def _is_tar(path: str) -> bool:
