@@ -157,10 +157,25 @@ class Platform(
         """
         return _meant(self) == _meant(other) and self.os_version in {"", other.os_version}
 
+    def accepts(self, image: Platform) -> bool:
+        """Return whether an image for `image` is what was asked for by this platform.
+
+        A processor of a later variant runs what is made for an earlier one: arm/v7 accepts arm/v6.
+        """
+        if (self.os, self.architecture) != (image.os, image.architecture):
+            return False
+        ours, theirs = _variant_number(self.variant), _variant_number(image.variant)
+        return ours is None or theirs is None or theirs <= ours
+
     def __str__(self) -> str:
         options = "+".join([_escaped(self.os_version), *sorted(map(_escaped, self.os_features))])
         system = f"{self.os}({options})" if options else self.os
         return "/".join(part for part in (system, self.architecture, self.variant) if part)
+
+
+def _variant_number(variant: str) -> int | None:
+    number = variant.removeprefix("v")
+    return int(number) if number.isascii() and number.isdigit() and len(number) < 4 else None
 
 
 def _no_platform(text: str) -> InvalidPlatformError:

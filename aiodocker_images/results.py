@@ -36,13 +36,16 @@ class PullResult(Result, frozen=True, kw_only=True):
     """`digest` of the manifest or index, None where the Engine names none (Podman). `up_to_date`: nothing was new.
 
     With `all_tags`, `reference` has no tag, `digest` is the last tag's, and `up_to_date` means all of them. `tags` are
-    those that were pulled, each with its digest; Podman does not tell them.
+    those that were pulled, each with its digest; Podman does not tell them. `platform` is that of the image that came,
+    if one was asked for and the Engine can say it, and `warnings` what the Engine warned of.
     """
 
     reference: str
     digest: str | None = None
     up_to_date: bool = False
     tags: tuple[TransferredTag, ...] = ()
+    platform: str | None = None
+    warnings: tuple[str, ...] = ()
 
 
 class PushResult(Result, frozen=True, kw_only=True):

@@ -38,6 +38,9 @@ MAX_LOADED_SIZE = 16 << 20
 MAX_TAGS = 100_000
 """Tags of one repository in the result of a pull or push; further ones are not named."""
 
+MAX_WARNINGS = 100
+"""Warnings in the result of a pull; an Engine has one at most."""
+
 R_co = TypeVar("R_co", covariant=True)
 R = TypeVar("R")
 
@@ -92,6 +95,12 @@ class PullOutcome(_Ended[PullResult]):
         self._tags: dict[str, TransferredTag] = {}
         self._new = False
         self._docker = False
+        self._warnings: list[str] = []
+
+    def came(self, platform: str) -> None:
+        """Note the platform of the image that is there now."""
+        if self._ended is not None:
+            self._ended = msgspec.structs.replace(self._ended, platform=platform)
 
     def update(self, frame: ProgressFrame) -> None:
         """Note the digest and the last word."""
@@ -108,6 +117,12 @@ class PullOutcome(_Ended[PullResult]):
             self._digest = match[1]
             if self._tag and ":" not in self._tag and len(self._tags) < MAX_TAGS:  # a pull by digest has that there
                 self._tags[self._tag] = TransferredTag(tag=self._tag, digest=match[1])
+        elif status.startswith("WARNING: "):
+            # Of a platform that did not come, 28.5 warns after its last word.
+            if len(self._warnings) < MAX_WARNINGS:
+                self._warnings.append(status.removeprefix("WARNING: "))
+            if self._ended is not None:
+                self._ended = self._result(new=self._new)
         elif status.startswith("Status: "):
             self._docker = True
             self._new = self._new or not status.startswith("Status: Image is up to date")
@@ -119,7 +134,11 @@ class PullOutcome(_Ended[PullResult]):
 
     def _result(self, *, new: bool) -> PullResult:
         return PullResult(
-            reference=self._reference, digest=self._digest, up_to_date=not new, tags=tuple(self._tags.values())
+            reference=self._reference,
+            digest=self._digest,
+            up_to_date=not new,
+            tags=tuple(self._tags.values()),
+            warnings=tuple(self._warnings),
         )
 
 

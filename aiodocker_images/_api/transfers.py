@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Final, Literal, TypeAlias, get_args
 
@@ -16,10 +16,20 @@ from aiodocker_images._archive.tar_check import TarCheck
 from aiodocker_images._arguments import check_count, check_flag, texts
 from aiodocker_images._encoding import Query, encode_filters, encode_platforms, parse_platforms, path_segment
 from aiodocker_images._http.call import Call
+from aiodocker_images._http.transport import Transport
 from aiodocker_images._struct import Model, Nullable
 from aiodocker_images.api_version import first_version
 from aiodocker_images.credentials import RegistryAuth
-from aiodocker_images.errors import InvalidArgumentError, InvalidReferenceError, NotFoundError, StreamInterruptedError
+from aiodocker_images.errors import (
+    FrameDecodeError,
+    InvalidArgumentError,
+    InvalidParameterError,
+    InvalidReferenceError,
+    NotFoundError,
+    PlatformMismatchError,
+    StreamInterruptedError,
+    UnsupportedAPIVersionError,
+)
 from aiodocker_images.models import ImageInspect, Platform
 from aiodocker_images.progress import OnProgress, ProgressFrame, SaveProgress
 from aiodocker_images.reference import Reference, is_long, name_or_id
@@ -34,6 +44,7 @@ __all__ = ["PullPolicy", "Transfers"]
 PullPolicy: TypeAlias = Literal["always", "missing", "never"]
 
 _URL_SCHEMES: Final = ("http://", "https://")
+_INSPECT: Final = msgspec.json.Decoder(ImageInspect)
 
 MAX_TAGS_SHOWN: Final = 10
 """Tags that an error names; a repository may have thousands."""
@@ -67,11 +78,12 @@ class Transfers(Images):
         raises `NotFoundError` for what is not there. `auth` beats the keychain. `on_progress`, a function or a
         coroutine function, is called with each progress frame.
 
-        Raises `InvalidReferenceError`, `InvalidPlatformError`, `NotFoundError`, `UnauthorizedError`,
+        Raises `PlatformMismatchError` if the image that came is not for the `platform` that was asked for,
+        `InvalidReferenceError`, `InvalidPlatformError`, `NotFoundError`, `UnauthorizedError`,
         `ForbiddenError`, `RateLimitedError`, `NoSpaceError`, `StreamInterruptedError` and every other
         `DockerError`. POST /images/create?fromImage (API 1.41).
         """
-        operation = _pull(reference, platform, auth, all_tags=all_tags)
+        operation = _pull(self._transport, reference, platform, auth, all_tags=all_tags)
         if policy not in get_args(PullPolicy):
             raise InvalidArgumentError(f"policy must be one of {', '.join(get_args(PullPolicy))}, not {policy!r}")
         if policy != "always":
@@ -112,7 +124,7 @@ class Transfers(Images):
 
         The pull is complete when the generator ends without an exception. Leaving it earlier ends the pull.
         """
-        return self._frames(_pull(reference, platform, auth, all_tags=all_tags))
+        return self._frames(_pull(self._transport, reference, platform, auth, all_tags=all_tags))
 
     async def push(
         self,
@@ -295,7 +307,12 @@ def _is_for(image: ImageInspect, platform: Platform) -> bool:
 
 
 def _pull(
-    reference: str | Reference, platform: str | Platform | None, auth: RegistryAuth | None, *, all_tags: bool
+    transport: Transport,
+    reference: str | Reference,
+    platform: str | Platform | None,
+    auth: RegistryAuth | None,
+    *,
+    all_tags: bool,
 ) -> Operation[PullResult]:
     image = _transferable(reference, all_tags=all_tags)
     # Without a tag the daemon pulls them all.
@@ -303,7 +320,50 @@ def _pull(
     if chosen := chosen_platform(platform):
         query += (("platform", chosen),)
     call = Call(verb="pull", subject=image.familiar, method="POST", path="/images/create", query=query)
-    return Operation(call=call, outcome=PullOutcome(image), registry=image.domain, repository=image.path, auth=auth)
+    outcome = PullOutcome(image)
+    return Operation(
+        call=call,
+        outcome=outcome,
+        registry=image.domain,
+        repository=image.path,
+        auth=auth,
+        verify=_platform_check(transport, image, Platform.parse(chosen), outcome) if chosen and not all_tags else None,
+    )
+
+
+def _platform_check(
+    transport: Transport, image: Reference, wanted: Platform, outcome: PullOutcome
+) -> Callable[[Operation[PullResult]], Awaitable[None]]:
+    """Return what compares the platform that a pull brought with the one that was asked for.
+
+    Of an image of one platform an Engine pulls that, whatever was asked for; only 28.5 says so, in a warning.
+    """
+    call = Call(
+        verb="inspect", subject=image.familiar, method="GET", path=f"/images/{path_segment(image.familiar)}/json"
+    )
+    of_platform = replace(call, query=encode_platforms([wanted]), parameters=("platform",))
+
+    async def check(_: Operation[PullResult]) -> None:
+        try:
+            found = await transport.fetch(call, _INSPECT)
+            if found.descriptor is not None and not wanted.accepts(_platform_of(found)):
+                # A containerd store may have several, and tells of its own first.
+                with contextlib.suppress(NotFoundError, InvalidParameterError, UnsupportedAPIVersionError):
+                    one = await transport.fetch(of_platform, _INSPECT)
+                    found = one if one.architecture else found
+        except (NotFoundError, FrameDecodeError):
+            return  # removed by somebody, or too odd to be read
+        came = _platform_of(found)
+        if came.architecture and not wanted.accepts(came):
+            message = f"the image that came is for {came}, not for {wanted}"
+            raise PlatformMismatchError(message, wanted=str(wanted), actual=str(came))
+        outcome.came(str(came))
+
+    return check
+
+
+def _platform_of(image: ImageInspect) -> Platform:
+    return Platform(os=image.os, architecture=image.architecture, variant=image.variant)
 
 
 def _push(

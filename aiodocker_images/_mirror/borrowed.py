@@ -19,7 +19,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, cast
 
-from aiodocker_images.errors import ConflictError, DockerError, NotFoundError, ServerError
+from aiodocker_images.errors import ConflictError, DockerError, NotFoundError, PlatformMismatchError, ServerError
 from aiodocker_images.models import ImageInspect
 from aiodocker_images.reference import Reference
 from aiodocker_images.service import ImageService
@@ -185,7 +185,7 @@ class Names:
         if was == image:
             return
         earlier = self._noted.lent.get(name)
-        if earlier is not None and was == earlier.image:  # it is ours still, though another image's
+        if earlier is not None and was in {earlier.image, None}:  # it is ours still, or was pruned with our image
             await self._journal.note(Lent(name, image, earlier.was, earlier.held))
             await self._images.tag(image, name)
             return
@@ -213,7 +213,13 @@ class Names:
         held = await self._held_if_there(was)
         if earlier is None:
             await self._journal.note(Lent(name, "", was if held else None, held))
-        await pull()
+        try:
+            await pull()
+        except PlatformMismatchError:
+            if earlier is None and (came := await self._id_of(name)) is not None:
+                await self._journal.note(Lent(name, came, was if held else None, held))
+                await self.give_back(name)
+            raise
         image = await self._images.inspect(source)
         if earlier is not None and was in {image.id, earlier.was}:
             # A run that was killed in its pull had moved it, to what this pull found as well.
@@ -231,11 +237,11 @@ class Names:
         """Return whether a name is that of no other image."""
         return await self._id_of(str(target)) in {image, None}
 
-    async def _held_if_there(self, image: str | None) -> str | None:
+    async def _held_if_there(self, image: str | None, *, keep: bool = True) -> str | None:
         if image is None:
             return None
         try:
-            return await self.hold(image, keep=True)
+            return await self.hold(image, keep=keep)
         except NotFoundError:
             return None
 
@@ -245,9 +251,10 @@ class Names:
         if lent is None:
             return
         now = await self._id_of(name)
-        if lent.image and now == lent.image:
+        # With an image of ours that somebody pruned, the name went that is not ours.
+        if lent.image and (now == lent.image or (now is None and lent.was is not None)):
             # What has its last name moved away stays there without one: a name of ours removes it in the end.
-            meanwhile = await self.hold(lent.image) if own is None else None
+            meanwhile = await self._held_if_there(lent.image, keep=False) if own is None else None
             await self._give_back(lent, own or meanwhile or "")
             if meanwhile is not None:
                 await self.release(meanwhile)
@@ -269,6 +276,8 @@ class Names:
         """Give a name back to the image that it was; return False if that image is gone."""
         try:
             await self._images.tag(was, held)  # marks the place in the Engine's log
+            if await self._id_of(lent.name) not in {lent.image, None}:
+                return True  # somebody else's by now
             await self._images.tag(was, lent.name)
         except NotFoundError:
             return False

@@ -9,7 +9,7 @@ from aiodocker_images.models import DistributionInspect, Platform
 from aiodocker_images.reference import Reference
 from aiodocker_images.service import ImageService
 
-from .digests import comes_for, digest_of, has_attestations, is_index, missing_platforms, told_platforms, what_is_lost
+from .digests import digest_of, has_attestations, is_index, missing_platforms, told_platforms, what_is_lost
 from .endings import Endings
 from .engine import EngineFacts, Patiently
 from .journal import Journal
@@ -129,7 +129,7 @@ class Comparing:
             return told
         chosen = tuple(Platform.parse(platform) for platform in self._options.platforms)
         if told and not is_index(group.found):
-            return tuple(one for one in chosen if any(comes_for(one, other) for other in told))
+            return tuple(one for one in chosen if any(one.accepts(other) for other in told))
         return chosen
 
     async def goes_whole(self, group: Group) -> bool:
@@ -152,7 +152,7 @@ class Comparing:
         """End the jobs that would bring something else than what was asked for, or less than what the target has."""
         told, wanted = told_platforms(found), self.wanted(group)
         asked = [group.platform] if group.platform is not None else self._asked()
-        missing = [one for one in asked if told and not any(comes_for(one, other) for other in told)]
+        missing = [one for one in asked if told and not any(one.accepts(other) for other in told)]
         if missing and (is_index(found) or len(missing) == len(asked)):
             has = ", ".join(map(str, told))
             because = f"the source is not for {', '.join(map(str, missing))}, but for {has}"

@@ -10,7 +10,6 @@ from aiodocker_images.reference import Reference
 
 __all__ = [
     "DigestTruth",
-    "comes_for",
     "digest_of",
     "has_attestations",
     "is_index",
@@ -62,22 +61,6 @@ def what_is_lost(present: DistributionInspect | None, goes: Sequence[Platform], 
     if has_attestations(present) and not whole:
         lost.append("the attestations")
     return " and ".join(filter(None, (", ".join(lost[:-1]), *lost[-1:])))
-
-
-def comes_for(wanted: Platform, came: Platform) -> bool:
-    """Return whether an image of one platform is what another was asked for.
-
-    As containerd sees it: a processor of a later variant runs what is made for an earlier one (arm/v7 runs arm/v6).
-    """
-    if (wanted.os, wanted.architecture) != (came.os, came.architecture):
-        return False
-    one, other = _variant(wanted), _variant(came)
-    return one is None or other is None or other <= one
-
-
-def _variant(platform: Platform) -> int | None:
-    number = platform.variant.removeprefix("v")
-    return int(number) if number.isascii() and number.isdigit() and len(number) < 4 else None
 
 
 def missing_platforms(found: DistributionInspect | None, chosen: Sequence[Platform]) -> tuple[Platform, ...]:

@@ -20,7 +20,7 @@ from aiodocker_images.service import ImageService
 
 from .borrowed import Names
 from .comparing import Comparing
-from .digests import comes_for, has_attestations, is_index, missing_platforms, pulled_digests
+from .digests import has_attestations, is_index, missing_platforms, pulled_digests
 from .engine import EngineFacts
 from .options import Options
 from .work import Group
@@ -95,10 +95,10 @@ class Pulls:
         own = await self._facts.platform()
         wanted = [platform or own for platform in platforms]
         if there.descriptor is None:
-            return all(comes_for(one, _platform_of(there)) for one in wanted)
+            return all(one.accepts(_platform_of(there)) for one in wanted)
         manifests = await self._manifests(pinned)
         held = [data.platform for data in manifests.image_data if data.platform is not None] if manifests else []
-        return all(any(comes_for(one, other) for other in held) for one in wanted)
+        return all(any(one.accepts(other) for other in held) for one in wanted)
 
     async def _pull_all(
         self, reference: Reference, platforms: Sequence[Platform | None], on_progress: OnProgress[ProgressFrame] | None
@@ -253,7 +253,7 @@ def _platform_of(image: ImageInspect) -> Platform:
 
 def _check_platform(wanted: Platform, image: ImageInspect) -> None:
     came = _platform_of(image)
-    if came.architecture and not comes_for(wanted, came):
+    if came.architecture and not wanted.accepts(came):
         raise PlatformMismatchError(
             f"the image that came is for {came}, not for {wanted}", wanted=str(wanted), actual=str(came)
         )

@@ -15,7 +15,7 @@ import aiohttp
 import pytest
 
 import engines
-from aiodocker_images import ImageService, MirrorJob, MirrorOutcome, Retry, mirror, transfer
+from aiodocker_images import ImageService, MirrorJob, MirrorOutcome, PlatformMismatchError, Retry, mirror, transfer
 from tests.conftest import by_engine, engine_is
 from tests.support.oci_archives import MultiPlatformImage
 from tests.support.small_engine import SmallEngine
@@ -157,6 +157,64 @@ async def test_names_come_back_to_the_images_that_they_had(
     assert await all_names(engine) == mine
     for name in (source, job_target):
         await engine.remove(name)
+
+
+@pytest.mark.engine
+async def test_an_image_for_another_platform_than_the_one_asked_for_is_a_failure(
+    engine: ImageService, registry: str, target: str, before: object
+) -> None:
+    """Of an image of one platform an Engine pulls that, whatever was asked for; nothing of it reaches the target."""
+    name = f"{registry}/mirror-{secrets.token_hex(4)}:1"
+    await publish(engine, name)
+    with pytest.raises(PlatformMismatchError, match="linux/amd64, not for linux/arm64") as raised:
+        await engine.pull(name, platform="linux/arm64")
+    assert (raised.value.wanted, raised.value.actual) == ("linux/arm64", "linux/amd64")
+    assert (await engine.pull(name, platform="linux/amd64")).platform == "linux/amd64"
+    await engine.remove(name)
+    job = MirrorJob(name, name.replace(registry, target), "linux/arm64")
+    (outcome,) = (await all_of(mirror(engine, [job]))).values()
+    assert outcome.error is not None
+    assert (outcome.status, outcome.error.kind) == ("failed", "PlatformMismatchError")
+    assert await digest_in(target, job.target) is None
+
+
+@pytest.mark.once
+async def test_two_programs_with_the_same_jobs_leave_nothing_and_fail_none(
+    engine: ImageService, registry: str, target: str, before: object
+) -> None:
+    word = f"mirror-{secrets.token_hex(4)}"
+    names = [f"{registry}/{word}/app{number}:1" for number in range(4)]
+    await publish(engine, *names)
+    jobs = [MirrorJob(name, name.replace(registry, target)) for name in names]
+    async with ImageService(engine.endpoint) as other:
+        both = await asyncio.gather(all_of(mirror(engine, jobs)), all_of(mirror(other, jobs)))
+    assert [outcome for done in both for outcome in done.values() if not outcome.ok] == []
+
+
+@pytest.mark.engine
+async def test_attestations_go_with_their_index(
+    engine: ImageService, registry: str, target: str, before: object
+) -> None:
+    """Through a containerd store; no other replaces an index by less unless that is asked for."""
+    name = f"{registry}/mirror-{secrets.token_hex(4)}:1"
+    image = MultiPlatformImage(name, attested=True)
+    await image.upload(registry)
+    job = MirrorJob(name, name.replace(registry, target))
+    if CONTAINERD_STORE:
+        (outcome,) = (await all_of(mirror(engine, [job], platforms="all", require_digest=True))).values()
+        assert outcome.digest_note == "digest preserved: yes"
+        assert await digest_in(target, job.target) == image.digest
+    elif not PODMAN:  # which cannot say what the target has
+        older = MultiPlatformImage(job.target, attested=True)
+        await older.upload(target)
+        for dry_run in (True, False):
+            (outcome,) = (await all_of(mirror(engine, [job], platforms="all", dry_run=dry_run))).values()
+            assert outcome.error is not None
+            assert (outcome.status, outcome.error.kind) == ("failed", "TargetNarrowed")
+            assert "linux/arm64 and the attestations" in outcome.error.message
+        assert await digest_in(target, job.target) == older.digest
+        (outcome,) = (await all_of(mirror(engine, [job], narrow=True))).values()
+        assert outcome.status == "mirrored"
 
 
 @pytest.mark.engine

@@ -76,6 +76,10 @@ class MirrorDaemon:
         self.state.local[canonical(name)] = image
         return image
 
+    def builds(self, name: str, content: str) -> None:
+        """Make an image on the Engine, as another program does, and give it a name that may be another's."""
+        self.move(canonical(name), self._image(digest_of(content)))
+
     def count(self, verb: str) -> int:
         return sum(entry.partition(" ")[0] == verb for entry in self.log)
 

@@ -141,7 +141,7 @@ PULLS: dict[str, tuple[str, Frames, PullResult]] = {
     "a warning besides": (
         ALPINE,
         [{"status": "WARNING: …"}, {"stream": "x"}, {}, *GRAPH_DRIVER_PULL],
-        PullResult(reference=ALPINE, digest=DIGEST, tags=TAG_3_20),
+        PullResult(reference=ALPINE, digest=DIGEST, tags=TAG_3_20, warnings=("…",)),
     ),
 }
 
