@@ -27,7 +27,7 @@ def custom_headers(environ: Environment) -> dict[str, str]:
     if not text:
         return {}
     try:
-        fields = next(csv.reader([text], strict=True), [])
+        fields = [field for line in csv.reader([text], strict=True) for field in line]
     except csv.Error:
         raise ConfigError(f"{_VARIABLE} is not a list of name=value pairs with commas between") from None
     headers: dict[str, str] = {}

@@ -83,7 +83,7 @@ ODD: dict[str, tuple[bytes, list[Frame]]] = {
     "a list for a text": (b'{"id":["x"],"status":"s"}\n{"id":"b"}\n', [Frame(status="s"), B]),
     "a number out of range": (b'{"id":"a","aux":1e999}\n', [A]),
 }
-STREAMS |= ODD
+STREAMS.update(ODD)
 
 # What ends each of them, after the frames that come before the fault.
 FAULTY: dict[str, tuple[bytes, list[Frame], type[DockerError]]] = {

@@ -14,7 +14,7 @@ from aiodocker_images._dockercli.config import Environment
 from aiodocker_images._dockercli.network import custom_headers, proxy_for
 from tests.support.scripted import ScriptedDaemon
 
-HEADERS = [
+HEADERS: list[tuple[str, dict[str, str]]] = [
     ("", {}),
     ("one=one-value", {"one": "one-value"}),
     (
