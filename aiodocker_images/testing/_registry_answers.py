@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from ._server import Request, Response
 from ._store import StoredManifest
 from .behaviour import Behaviour
+
+ERROR_CODES: Final[Mapping[int, str]] = {
+    400: "UNSUPPORTED",
+    401: "UNAUTHORIZED",
+    403: "DENIED",
+    404: "NAME_UNKNOWN",
+    405: "UNSUPPORTED",
+    429: "TOOMANYREQUESTS",
+    503: "UNAVAILABLE",
+}
+"""The code that an error document names for a status, where the fault does not say which; otherwise UNKNOWN."""
 
 _RANGE: Final = re.compile(r"bytes=([0-9]*)-([0-9]*)")
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import datetime
 import email.utils
-import json
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -30,17 +29,6 @@ Place = Literal["body", "response", "request"]
 """What `after` counts the bytes of: the response's body, the whole response with its head, or the request's body."""
 
 LOGIN_PAGE: Final = b"<!DOCTYPE html>\n<html><head><title>Sign in</title></head><body><form></form></body></html>\n"
-
-ERROR_CODES: Final[Mapping[int, str]] = {
-    400: "UNSUPPORTED",
-    401: "UNAUTHORIZED",
-    403: "DENIED",
-    404: "NAME_UNKNOWN",
-    405: "UNSUPPORTED",
-    429: "TOOMANYREQUESTS",
-    503: "UNAVAILABLE",
-}
-"""The code that an error document names for a status, where `refuse` is not told another; otherwise UNKNOWN."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +47,7 @@ class Fault:
     length: int = 0
     seconds: float | None = None
     text: str = ""
+    code: str = ""
 
     def __post_init__(self) -> None:
         if self.after < 0:
@@ -88,10 +77,7 @@ class Fault:
             pairs["Retry-After"] = email.utils.format_datetime(retry_after.astimezone(datetime.UTC), usegmt=True)
         elif retry_after is not None:
             pairs["Retry-After"] = str(retry_after)
-        if body is None and code is not None:
-            body = json.dumps({"errors": [{"code": code, "message": message}]}).encode()
-            pairs.setdefault("Content-Type", "application/json")
-        return cls(kind="refuse", status=status, headers=tuple(pairs.items()), body=body, text=message)
+        return cls(kind="refuse", status=status, headers=tuple(pairs.items()), body=body, code=code or "", text=message)
 
     @classmethod
     def html(cls, status: int = 200, body: bytes = LOGIN_PAGE) -> Self:

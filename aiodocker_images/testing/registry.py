@@ -23,13 +23,13 @@ from typing import Final, Self
 from urllib.parse import urlsplit, urlunsplit
 
 from ._distribution_api import STEPS, UNKNOWN, DistributionAPI, locate, needs
-from ._registry_answers import blob_response, document, error, not_found
+from ._registry_answers import ERROR_CODES, blob_response, document, error, not_found
 from ._server import ClientLeftError, Exchange, Request, Response, Server
 from ._store import Store, StoredManifest, Upload
 from .auth import Auth, Gate, Grant
 from .behaviour import Behaviour, behaviour_of
 from .content import Blob, Manifest, digest_of
-from .faults import ERROR_CODES, Fault, FaultKind, Faults, Injection, NotFakedError
+from .faults import Fault, FaultKind, Faults, Injection, NotFakedError
 
 KINDS: Final[frozenset[FaultKind]] = frozenset(
     {
@@ -470,7 +470,7 @@ def _refusal(fault: Fault) -> Response:
     headers = {name: value for name, value in fault.headers if value is not None}
     if fault.body is not None:
         return Response(status=fault.status, headers=headers, body=fault.body)
-    response = error(fault.status, ERROR_CODES.get(fault.status, "UNKNOWN"), fault.text)
+    response = error(fault.status, fault.code or ERROR_CODES.get(fault.status, "UNKNOWN"), fault.text)
     response.headers |= headers
     return response
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import unittest
 import urllib.request
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -239,3 +240,16 @@ async def test_who_speaks_tls_to_it_learns_at_once_that_it_does_not(registry: Fa
         await asyncio.open_connection(*registry.host.split(":"), ssl=ssl.create_default_context())
     await registry.idle()
     assert registry.requests == []
+
+
+class InUnittest(unittest.IsolatedAsyncioTestCase):
+    """The same with nothing but the standard library's own tests."""
+
+    async def asyncSetUp(self) -> None:
+        self.registry = await self.enterAsyncContext(FakeRegistry())
+
+    async def test_it_is_served_in_the_loop_of_the_test(self) -> None:
+        self.registry.put("app:1.0", APP)
+        async with RegistryClient(self.registry.url) as client:
+            assert (await client.get("/v2/app/manifests/1.0")).body == APP.data
+        await self.registry.idle()

@@ -71,7 +71,7 @@ async def test_refuse_has_the_code_and_message_that_it_is_told(registry: FakeReg
     registry.fail(Fault.refuse(400, code="TAG_INVALID", message="immutable"), on="HEAD manifest")
     registry.fail(Fault.refuse(400, code="TAG_INVALID", message="immutable"), on="tags")
     answer = await client.get("/v2/app/tags/list")
-    assert answer.json == {"errors": [{"code": "TAG_INVALID", "message": "immutable"}]}
+    assert answer.json == {"errors": [{"code": "TAG_INVALID", "message": "immutable", "detail": None}]}
     assert (await client.ask("HEAD", "/v2/app/manifests/1.0")).status == 400
 
 
