@@ -26,6 +26,8 @@ MAX_ERRORS: Final = 20
 
 _CODE: Final = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 _NO_SPACE: Final = re.compile(r"no space left on device|disk quota exceeded|quota (?:is )?exceeded", re.IGNORECASE)
+# distribution 2.8 says "unknown error", and in the detail the number that Linux has for a full disk.
+_ENOSPC: Final = re.compile(rb'"Err"\s*:\s*28\b')
 # Harbor: 412 "configured as immutable"; ECR: 400 TAG_INVALID "... because the tag is immutable"; Artifact Registry:
 # 400 "... tag ... is immutable"; GitLab and Quay have words of their own.
 _IMMUTABLE: Final = re.compile(
@@ -101,7 +103,7 @@ def refusal(status: int, reason: str | None, headers: Mapping[str, str], body: b
     cls = BY_STATUS.get(status, ServerError if status >= 500 else APIError)
     if code == "TOOMANYREQUESTS":
         cls = RateLimitedError
-    elif status >= 400 and _NO_SPACE.search(message):
+    elif status >= 400 and (_NO_SPACE.search(message) or (status >= 500 and _ENOSPC.search(body))):
         cls = NoSpaceError
     elif status == 401 and not challenged:
         # Pulp 2.30 answers so for a repository that is not there, and GCR for a scope that is too small: nobody could

@@ -205,9 +205,9 @@ class Registry:
 
     async def _negotiate(self, call: Call, use: Callable[[Answer, URL], Awaitable[T]]) -> T:
         try:
-            refused = False
+            refused, own = False, None
             while True:
-                authorization, answer, url, away = await self._answered(call)
+                authorization, answer, url, away = await self._answered(call, own)
                 keep = False
                 try:
                     if answer.status in call.expected:
@@ -219,25 +219,33 @@ class Registry:
                 finally:
                     if not keep:
                         await answer.aclose()
-                if away or answer.status not in {401, 403} or refused:
+                challenges = parse_challenges(answer.header_values("WWW-Authenticate"))
+                if away or answer.status not in {401, 403} or own is not None:
                     raise error
+                if refused:
+                    # Others use the same token. If it died meanwhile, one that is nobody else's has the last word.
+                    if not any(each.parameters.get("error") == "invalid_token" for each in challenges):
+                        raise error
+                    own = await self._authorized().token_of_its_own(call.scopes)
+                    continue
                 # Without credentials so far, it is no refusal of ours.
                 refused = authorization is not None
-                challenges = parse_challenges(answer.header_values("WWW-Authenticate"))
                 if not await self._authorized().renew(call.scopes, authorization, challenges):
                     raise self._advised(error, authorization)
         except DockerError as error:
             self._locate(error)
             raise
 
-    async def _answered(self, call: Call) -> tuple[Authorization | None, Answer, URL, bool]:
+    async def _answered(self, call: Call, own: Authorization | None) -> tuple[Authorization | None, Answer, URL, bool]:
         """Return what was sent, its answer behind all redirects, from where, and whether that is another origin."""
         if self._base is None:
             self._base = await self._hosts.base(self.name)
         base = self._base
         url = call.url if call.url is not None else URL(f"{base}{call.path}", encoded=True)
         await self._turn()
-        authorization = await self._authorized().current(call.scopes) if same_origin(url, base) else None
+        authorization = None
+        if same_origin(url, base):
+            authorization = own or await self._authorized().current(call.scopes)
         answer = await self._send(call, url, authorization)
         for _ in range(MAX_REDIRECTS):
             location = answer.headers.get("Location", "")

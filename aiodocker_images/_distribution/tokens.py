@@ -145,6 +145,10 @@ class Authorizer:
             return True
         return False
 
+    async def token_of_its_own(self, scopes: Scopes) -> Authorization:
+        """Return a token that no other request has used or waits for."""
+        return await self._fetch_token(scopes)
+
     def _learn(self, challenge: Challenge, scopes: Scopes, refused: Authorization | None) -> None:
         realm = _realm(challenge.parameters["realm"], self._origin, self._registry)
         if realm != self._realm:
@@ -158,6 +162,13 @@ class Authorizer:
         return await self._runs.share((scopes,), lambda: self._new_token(scopes))
 
     async def _new_token(self, scopes: Scopes) -> Authorization:
+        authorization = await self._fetch_token(scopes)
+        while len(self._tokens) >= MAX_SCOPES:
+            del self._tokens[next(iter(self._tokens))]
+        self._tokens[scopes] = authorization
+        return authorization
+
+    async def _fetch_token(self, scopes: Scopes) -> Authorization:
         auth = await self._keychain.resolve(self._registry)
         if auth is not None and auth.registry_token:
             authorization = Authorization(f"Bearer {_checked(auth.registry_token)}")
@@ -169,9 +180,6 @@ class Authorizer:
                     f"the token server {self._realm_name()} of {self._registry} sent no usable token"
                 )
             authorization = Authorization(f"Bearer {found.value}", before + found.until)
-        while len(self._tokens) >= MAX_SCOPES:
-            del self._tokens[next(iter(self._tokens))]
-        self._tokens[scopes] = authorization
         return authorization
 
     async def _request_token(self, auth: RegistryAuth | None, scopes: Scopes) -> bytes:

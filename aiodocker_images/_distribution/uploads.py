@@ -99,9 +99,12 @@ class Uploads:
         moved = self._moved(reply) if reply.headers.get("Location") else Upload(upload.url)
         return Upload(moved.url, moved.chunk_minimum or upload.chunk_minimum)
 
-    async def finish(self, upload: Upload, digest: str) -> None:
-        """End a session whose chunks were all sent. PUT <location>?digest=<digest>."""
-        self._check(await self._registry.fetch(dataclasses.replace(self._ending(upload, digest), repeat=False)), digest)
+    async def finish(self, upload: Upload, digest: str, position: int, rest: bytes) -> None:
+        """End a session with the last chunk, from the byte `position` on. PUT <location>?digest=<digest>."""
+        call = dataclasses.replace(self._ending(upload, digest), body=rest, repeat=False)
+        if rest:
+            call.headers["Content-Range"] = f"{position}-{position + len(rest) - 1}"
+        self._check(await self._registry.fetch(call), digest)
 
     def _ending(self, upload: Upload, digest: str) -> Call:
         separator = "&" if upload.url.raw_query_string else "?"

@@ -59,6 +59,12 @@ def test_a_full_disk_of_the_registry_is_told_by_its_words() -> None:
     assert type(refusal(500, None, {}, body, challenged=False)) is NoSpaceError
 
 
+def test_a_full_disk_of_distribution_2_8_is_told_by_the_number_in_its_detail() -> None:
+    detail = {"DriverName": "filesystem", "Enclosed": {"Op": "write", "Path": "/var/lib/registry", "Err": 28}}
+    body = errors({"code": "UNKNOWN", "message": "unknown error", "detail": detail})
+    assert type(refusal(500, None, {}, body, challenged=False)) is NoSpaceError
+
+
 MESSAGES = {
     errors({"code": "A", "message": "one"}, {"code": "B", "message": "two"}): ("A", "A: one; B: two"),
     errors({"code": "A", "message": "one", "detail": "more"}): ("A", "A: one (more)"),
