@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import re
-import stat
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from aiodocker_images._regular_file import IrregularFileError, read_regular
 from aiodocker_images.errors import ConfigError, shown
 
 __all__ = [
@@ -165,17 +165,9 @@ def _decoded(data: bytes | str | msgspec.Raw, kind: type[T], where: str) -> T:
 def read_config(path: Path) -> JSONConfig | None:
     """Read a file with a JSON object; None if there is no such file. Raises `ConfigError`, which names it."""
     try:
-        # O_NONBLOCK: a FIFO would block until somebody writes to it.
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-        try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise ConfigError(f"{path} is no regular file")
-            with os.fdopen(descriptor, "rb", closefd=False) as file:
-                data = file.read(MAX_CONFIG + 1)
-        finally:
-            os.close(descriptor)
-    except ConfigError:
-        raise
+        data = read_regular(path, MAX_CONFIG)
+    except IrregularFileError:
+        raise ConfigError(f"{path} is no regular file") from None
     except ValueError as error:
         raise ConfigError(f"{shown(str(path))} is no path: {error}") from error
     except OSError as error:

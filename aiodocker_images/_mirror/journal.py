@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from aiodocker_images._aio.threads import in_thread
+from aiodocker_images._regular_file import IrregularFileError, open_regular
 from aiodocker_images.errors import ConfigError, shown
 
 from .records import HEADER, JournalState, Record, decode, encode
@@ -202,12 +203,10 @@ class Journal:
 
 
 def _opened(path: Path, flags: int) -> int:
-    # O_NONBLOCK: to open a FIFO would wait for ever for its other end.
-    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0), 0o600)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise ConfigError(f"the journal {path} is not a file")
-    return descriptor
+    try:
+        return open_regular(path, flags)
+    except IrregularFileError:
+        raise ConfigError(f"the journal {path} is not a file") from None
 
 
 def _content(descriptor: int, path: Path) -> bytes:

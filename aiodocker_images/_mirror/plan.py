@@ -41,6 +41,7 @@ from typing import Final, Literal, Self, TypeVar
 import msgspec
 
 from aiodocker_images._aio.threads import in_thread
+from aiodocker_images._regular_file import read_regular
 from aiodocker_images.credentials import Keychain, RegistryAuth
 from aiodocker_images.errors import ConfigError, InvalidArgumentError, shown
 from aiodocker_images.models import Platform
@@ -350,8 +351,7 @@ def _go_together(jobs: Iterable[MirrorJob]) -> bool:
 
 def _content(file: Path) -> bytes:
     try:
-        with file.open("rb") as stream:
-            content = stream.read(MAX_PLAN + 1)
+        content = read_regular(file, MAX_PLAN)
     except OSError as error:
         raise ConfigError(f"the plan {file}: {error.strerror or error}") from error
     except ValueError:

@@ -74,7 +74,7 @@ def test_a_file_that_cannot_be_read_is_left_out_with_one_warning(
 ) -> None:
     """A service often has the HOME of another user."""
 
-    def forbid(path: Path, _: int) -> int:
+    def forbid(*_: object) -> int:
         raise OSError(number, os.strerror(number), str(path))
 
     path = tmp_path / "config.json"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import textwrap
 import tomllib
 from pathlib import Path
@@ -291,3 +293,10 @@ POSITIONS: list[tuple[tuple[str | int, ...], int]] = [
 def test_the_line_of_each_value_is_found(path: tuple[str | int, ...], line: int) -> None:
     tomllib.loads(LINES)
     assert line_of(LINES, path) == line
+
+
+async def test_a_fifo_in_the_place_of_a_plan_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "plan.toml")
+    async with asyncio.timeout(20):
+        with pytest.raises(ConfigError, match="is not a regular file"):
+            await MirrorPlan.read(tmp_path / "plan.toml")
