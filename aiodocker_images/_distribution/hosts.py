@@ -136,11 +136,10 @@ def _proxy(scheme: str, host: str, authority: str) -> tuple[URL | None, Mapping[
     if not text or _is_loopback(host) or urllib.request.proxy_bypass(authority):
         return None, None
     try:
-        proxy = URL(text if "://" in text else f"http://{text}")
-        usable = proxy.scheme in {"http", "https"} and bool(proxy.host)
+        proxy: URL | None = URL(text if "://" in text else f"http://{text}")
     except ValueError:
-        usable = False
-    if not usable:
+        proxy = None
+    if proxy is None or proxy.scheme not in {"http", "https"} or not proxy.host:
         # Without the text: it may have a password in it.
         raise ConfigError(f"the proxy in {scheme.upper()}_PROXY is not an http or https address")
     if proxy.user is None:
