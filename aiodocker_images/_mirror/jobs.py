@@ -8,16 +8,42 @@ from typing import Final, Literal, Self
 import msgspec
 
 from aiodocker_images._retry import Retry
-from aiodocker_images.errors import InvalidReferenceError
+from aiodocker_images.errors import InvalidReferenceError, shown
 from aiodocker_images.models import Platform
 from aiodocker_images.progress import ProgressFrame
 from aiodocker_images.reference import Reference
 
-__all__ = ["MirrorFailure", "MirrorJob", "MirrorOutcome", "MirrorProgress", "MirrorStatus", "MirrorSummary", "Retry"]
+__all__ = [
+    "MirrorFailure",
+    "MirrorJob",
+    "MirrorOutcome",
+    "MirrorProgress",
+    "MirrorStatus",
+    "MirrorSummary",
+    "Retry",
+    "checked_target",
+]
 
 MirrorStatus = Literal["mirrored", "skipped", "planned", "failed", "stopped"]
 
 _STATUSES: Final[tuple[MirrorStatus, ...]] = ("mirrored", "skipped", "planned", "failed", "stopped")
+
+
+def checked_target(text: str) -> Reference:
+    """Return the reference of a target; raise `InvalidReferenceError` for what names a registry and no repository."""
+    if _is_like_a_registry(text):
+        raise InvalidReferenceError(
+            f"{shown(text)} names no repository: a target is a registry and a name, as in registry.example.com/app"
+        )
+    return Reference.parse(text)
+
+
+def _is_like_a_registry(text: str) -> bool:
+    """Return whether a name without a slash, which is one of Docker Hub's, looks like that of a registry."""
+    host, _, port = text.partition(":")
+    if "/" in text or "@" in text:
+        return False
+    return "." in host or host == "localhost" or (port.isascii() and port.isdigit() and 4 <= len(port) <= 5)
 
 
 class MirrorJob(msgspec.Struct, frozen=True):
@@ -33,7 +59,7 @@ class MirrorJob(msgspec.Struct, frozen=True):
     platform: str | None = None
 
     def __post_init__(self) -> None:
-        source, target = Reference.parse(self.source).with_default_tag(), Reference.parse(self.target)
+        source, target = Reference.parse(self.source).with_default_tag(), checked_target(self.target)
         if target.digest is not None:
             raise InvalidReferenceError(f"{target.familiar!r} cannot be mirrored to: it has a digest, name a tag")
         if target.tag is None:
@@ -43,7 +69,9 @@ class MirrorJob(msgspec.Struct, frozen=True):
         if source == target:
             raise InvalidReferenceError(f"{source.familiar!r} would be mirrored to itself")
         msgspec.structs.force_setattr(self, "source", source.familiar)
-        msgspec.structs.force_setattr(self, "target", target.familiar)
+        # In full where the short form would look like a registry.
+        shown_target = target.familiar if not _is_like_a_registry(target.familiar) else str(target)
+        msgspec.structs.force_setattr(self, "target", shown_target)
         if self.platform is not None:
             msgspec.structs.force_setattr(self, "platform", str(Platform.parse(self.platform)))
 

@@ -43,14 +43,14 @@ import msgspec
 from aiodocker_images._aio.threads import in_thread
 from aiodocker_images._regular_file import read_regular
 from aiodocker_images.credentials import Keychain, RegistryAuth
-from aiodocker_images.errors import ConfigError, InvalidArgumentError, shown
+from aiodocker_images.errors import ConfigError, InvalidArgumentError, InvalidReferenceError, shown
 from aiodocker_images.models import Platform
 from aiodocker_images.progress import OnProgress
 from aiodocker_images.reference import Reference
 from aiodocker_images.service import ImageService
 
 from .entry import mirror
-from .jobs import MirrorJob, MirrorOutcome, MirrorProgress, Retry
+from .jobs import MirrorJob, MirrorOutcome, MirrorProgress, Retry, checked_target
 from .options import DEFAULT_CONCURRENCY, Options, checked_jobs, checked_platforms
 from .toml_lines import Path as TomlPath
 from .toml_lines import line_of
@@ -133,7 +133,7 @@ class MirrorPlan(msgspec.Struct, frozen=True, kw_only=True):
     async def read(cls, path: str | os.PathLike[str]) -> Self:
         """Read a plan; its journal is relative to it. Raises `ConfigError`, which names the line."""
         file = Path(path)
-        plan = cls.parse(await in_thread(_content, file), name=str(file))
+        plan = await in_thread(cls.parse, await in_thread(_content, file), name=str(file))
         if plan.journal is None:
             return plan
         return msgspec.structs.replace(plan, journal=str(file.parent / plan.journal))
@@ -257,11 +257,11 @@ class _Reader:
             if source.platform is not None:
                 self._checked(("source", number, "platform"), functools.partial(Platform.parse, source.platform))
             for position, tag in enumerate(source.tags):
-                self._checked(("source", number, "tags", position), functools.partial(_ANY.with_tag, tag))
+                self._tag(tag, ("source", number, "tags", position))
             within: TomlPath = () if source.targets is None else ("source", number)
             for position, target in enumerate(targets):
                 name = f"{target}{_ANY.path}" if target.endswith("/") else target
-                self._checked((*within, "targets", position), functools.partial(Reference.parse, name))
+                self._checked((*within, "targets", position), functools.partial(checked_target, name))
             if not targets:
                 raise self._error(("source", number), "this source has no target, and the plan has none for all")
             for position, image in enumerate(source.images):
@@ -277,6 +277,14 @@ class _Reader:
             # The first job that does not go with those before it.
             broken = bisect.bisect_left(range(len(jobs) + 1), True, key=lambda count: not _go_together(jobs[:count]))
             raise self._error(places[broken - 1], error.message) from None
+
+    def _tag(self, tag: str, place: TomlPath) -> None:
+        try:
+            _ANY.with_tag(tag)
+        except InvalidReferenceError:
+            pattern = bool(set(tag) & set("*?["))
+            hint = "a plan has no patterns, each tag is named" if pattern else "of letters, digits, '_', '.' and '-'"
+            raise self._error(place, f"{shown(tag)} is not a tag: {hint}") from None
 
     def _names(self, registry: str, given: object) -> CredentialNames:
         place: TomlPath = ("credentials", registry)

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any, Final, cast
 
 __all__ = ["Path", "line_of"]
 
 Path = tuple[str | int, ...]
+
+MAX_TRIES: Final = 50
+"""How many lines of one value are tried as its end; behind them its end must stand alone in its line."""
 
 
 def line_of(text: str, path: Path) -> int:
@@ -30,12 +33,15 @@ def _statements(text: str) -> Iterator[tuple[int, list[str], list[Path]]]:
     """Give each statement: its first line's number, its lines, and the paths that it defines."""
     table: Path = ()
     tables: dict[Path, int] = {}
-    begun, lines = 1, list[str]()
+    begun, lines, tries = 1, list[str](), 0
     for number, line in enumerate(text.split("\n"), start=1):
         begun = begun if lines else number
         lines.append(line)
-        if len(lines) > 1 and line.rstrip().endswith((",", "[")):
+        if len(lines) > 1 and (line.rstrip().endswith((",", "[")) or _is_inside(lines)):
             continue  # the middle of an array: to try each of its lines would take long
+        tries = tries + 1 if len(lines) > 1 else 0
+        if tries > MAX_TRIES and line.strip() != "]":
+            continue
         try:
             content = tomllib.loads("\n".join(lines))
         except (tomllib.TOMLDecodeError, RecursionError):
@@ -46,6 +52,11 @@ def _statements(text: str) -> Iterator[tuple[int, list[str], list[Path]]]:
         else:
             yield begun, lines, [table + path for path in _paths(content)]
         lines = []
+
+
+def _is_inside(lines: list[str]) -> bool:
+    """Return whether the last line of an array that begins in the first cannot be its end."""
+    return lines[0].partition("=")[2].lstrip().startswith("[") and "]" not in lines[-1]
 
 
 def _opened_table(header: dict[str, Any], tables: dict[Path, int]) -> Path:
@@ -77,14 +88,26 @@ def _paths(node: object) -> Iterator[Path]:
 
 def _lines_before_element(lines: list[str], index: int) -> int:
     """Return in which line of an array, from 0 on, its element is; 0 where that is not plain."""
-    for count in range(1, len(lines) + 1):
-        node: object = None
-        try:
-            node = tomllib.loads("\n".join([*lines[:count], "]" if count < len(lines) else ""]))
-        except (tomllib.TOMLDecodeError, RecursionError):
-            continue
-        while isinstance(node, dict):
-            node = next(iter(cast("dict[str, object]", node).values()))
-        if isinstance(node, list) and len(cast("list[object]", node)) > index:
-            return count - 1
-    return 0
+    low, high = 1, len(lines)
+    while low < high:  # as many lines as have it: in the middle of them
+        middle = count = (low + high) // 2
+        while (length := _length(lines, count)) is None and count < min(high, middle + MAX_TRIES):
+            count += 1  # a value of more than one line ends further on
+        if length is not None and length <= index:
+            low = count + 1
+        else:
+            high = middle
+    length = _length(lines, low)
+    return low - 1 if length is not None and length > index else 0
+
+
+def _length(lines: list[str], count: int) -> int | None:
+    """Return how many elements of an array are in its first `count` lines; None if these are no array."""
+    node: object = None
+    try:
+        node = tomllib.loads("\n".join([*lines[:count], "]" if count < len(lines) else ""]))
+    except (tomllib.TOMLDecodeError, RecursionError):
+        return None
+    while isinstance(node, dict):
+        node = next(iter(cast("dict[str, object]", node).values()))
+    return len(cast("list[object]", node)) if isinstance(node, list) else None

@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
+import msgspec
+
 from aiodocker_images import Reference
 from aiodocker_images._mirror.borrowed import OWN_DOMAIN
 
@@ -271,7 +273,7 @@ class MirrorDaemon:
             "Id": image,
             **self._named(image),
             "Os": "linux",
-            "Architecture": self._architectures.get(image, "amd64") if self._graph else "amd64",
+            "Architecture": self._architectures.get(image, "amd64") if self._graph else _asked_architecture(exchange),
             "RootFS": {"Type": "layers", "Layers": self.layers.get(self.state.images[image], [])},
         }
         if not self._graph:
@@ -313,6 +315,12 @@ class MirrorDaemon:
             images = [image for each, image in self.state.local.items() if _repository(each) == repository]
             return next((image for image in images if digest in {image, self.state.images[image]}), None)
         return self.state.local.get(canonical(name) if "@" not in name else name)
+
+
+def _asked_architecture(exchange: Exchange) -> str:
+    """The architecture that a containerd store is asked for, which has all."""
+    asked = dict(exchange.query).get("platform")
+    return "amd64" if asked is None else msgspec.json.decode(asked, type=dict[str, str])["architecture"]
 
 
 def _pulled_name(exchange: Exchange) -> str:

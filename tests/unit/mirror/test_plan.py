@@ -75,7 +75,23 @@ MISTAKES: list[tuple[str, str, str]] = [
         REST + "[[source]]\ntargets = ['r.y/a']\nimages = [\n 'a',\n 3]",
         ", line 9, source[1].images[1]: Expected `str`, got `int`",
     ),
-    ("no tag", REST + "tags = ['-']", ", line 5, source[0].tags[0]: 'docker.io/library/any:-' is not"),
+    ("no tag", REST + "tags = ['-']", ", line 5, source[0].tags[0]: '-' is not a tag: of letters"),
+    ("a pattern for a tag", REST + "tags = ['3.*']", ", line 5, source[0].tags[0]: '3.*' is not a tag: a plan has no"),
+    (
+        "a target that is a registry",
+        "targets = ['registry.example.com']\n[[source]]\nimages = ['a']",
+        ", line 1, targets[0]: 'registry.example.com' names no repository: a target is a registry and",
+    ),
+    (
+        "a target that is a registry with a port",
+        "targets = ['127.0.0.1:5102']\n[[source]]\nimages = ['a']",
+        ", line 1, targets[0]: '127.0.0.1:5102' names no repository",
+    ),
+    (
+        "a mistake behind thousands of lines",
+        "targets = ['r.x/']\n[[source]]\nimages = [\n" + "'a', # ]\n" * 4000 + "'C',\n]\n",
+        ", line 4004, source[0].images[4000]: 'C' is not an image reference",
+    ),
     (
         "no target",
         "[[source]]\nimages = ['a']",
@@ -154,7 +170,8 @@ async def test_a_plan_is_read_from_a_file_and_its_journal_is_beside_it(tmp_path:
     with pytest.raises(ConfigError, match=f"^{file} is not TOML"):
         await MirrorPlan.read(file)
     file.write_bytes(b"#" * (plan_module.MAX_PLAN + 1))
-    for path in (file, tmp_path, tmp_path / "missing", "a\0b"):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (file, tmp_path, tmp_path / "missing", tmp_path / "pipe", "a\0b"):
         with pytest.raises(ConfigError, match=r"^the plan |^'a"):
             await MirrorPlan.read(path)
 

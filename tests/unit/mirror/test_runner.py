@@ -84,7 +84,7 @@ NO_JOBS: list[tuple[str, str, str | None, type[Exception], str]] = [
     ("alpine", f"r.example/a@{digest_of('x')}", None, InvalidReferenceError, "has a digest"),
     (f"alpine@{digest_of('x')}", "r.example/a", None, InvalidReferenceError, "needs a tag"),
     ("alpine", "docker.io/library/alpine:latest", None, InvalidReferenceError, "to itself"),
-    ("alpine", "r.example/a", "amd64", InvalidPlatformError, "not a platform"),
+    ("alpine", "r.example/a", "a/b/c/d", InvalidPlatformError, "not a platform"),
 ]
 
 
@@ -117,7 +117,7 @@ NO_RUNS: list[tuple[str, Callable[[ImageService], object], str]] = [
     ("chain", lambda images: mirror(images, [MirrorJob("a", "r.x/a"), MirrorJob("r.x/a", "r.y/a")]), "the source of"),
     ("concurrency", lambda images: mirror(images, [], concurrency=0), "concurrency must be 1 or more, not 0"),
     ("per registry", lambda images: mirror(images, [], per_registry={"r.x": 0}), "per_registry must be 1 or more"),
-    ("platform", lambda images: mirror(images, [], platforms=["amd64"]), "not a platform"),
+    ("platform", lambda images: mirror(images, [], platforms=["a/b/c/d"]), "not a platform"),
     ("attempts", lambda images: mirror(images, [], retry=Retry(attempts=0)), "attempts must be 1 or more"),
     ("wait", lambda images: mirror(images, [], retry=Retry(initial=float("nan"))), "initial must be 0 seconds or more"),
 ]
