@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import json
 import traceback
 
 import pytest
@@ -305,6 +306,12 @@ async def test_the_token_server_counts_as_a_part_of_the_registry(opened: Opened)
             assert asyncio.get_running_loop().time() - began >= 0.1
 
 
-async def test_credentials_are_those_of_the_docker_cli_unless_others_are_given() -> None:
-    async with RegistryService() as registries:
-        assert "DockerKeychain" in repr(registries._keychain)
+async def test_credentials_are_those_of_the_docker_cli_unless_others_are_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with FakeRegistry(auth=BasicAuth("alice", "secret")) as fake:
+        fake.put("app:1", index())
+        entry = {"auth": BASIC.removeprefix("Basic ")}
+        monkeypatch.setenv("DOCKER_AUTH_CONFIG", json.dumps({"auths": {fake.host: entry}}))
+        async with RegistryService() as registries:
+            await registries.digest(fake.name("app:1"))

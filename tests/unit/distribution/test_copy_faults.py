@@ -17,7 +17,17 @@ from aiodocker_images import (
     ServerError,
     StreamStalledError,
 )
-from aiodocker_images.testing import BEHAVIOURS, FakeRegistry, Fault, TokenAuth, image, index, layer, random_bytes
+from aiodocker_images.testing import (
+    BEHAVIOURS,
+    Behaviour,
+    FakeRegistry,
+    Fault,
+    TokenAuth,
+    image,
+    index,
+    layer,
+    random_bytes,
+)
 
 from .conftest import Opened
 
@@ -145,8 +155,7 @@ async def test_a_registry_that_falls_silent_is_noticed(opened: Opened, step: str
         async with opened(source, target, idle_timeout=0.3) as registries:
             source.put("app:1", made)
             silent = source if step == "GET blob" else target
-            of = "body" if step == "GET blob" else "request"
-            silent.fail(Fault.stall(after=100, of=of), on=step)  # type: ignore[arg-type]
+            silent.fail(Fault.stall(after=100, of="body" if step == "GET blob" else "request"), on=step)
             await registries.copy(source.name("app:1"), target.name("one:1"))
             assert target.has("one", made)
             source.fail(Fault.stall(of="response"), on="GET manifest", times=None)
@@ -181,20 +190,19 @@ async def test_tokens_that_live_shorter_than_promised_are_renewed(opened: Opened
 
 
 LOCATIONS = {
-    "relative": {"relative_location": True},
-    "absolute": {"relative_location": False},
-    "with a state": {"location_state": True},
-    "without": {"location_state": False},
+    "relative": dataclasses.replace(BEHAVIOURS["oci"], relative_location=True),
+    "absolute": dataclasses.replace(BEHAVIOURS["oci"], relative_location=False),
+    "with a state": dataclasses.replace(BEHAVIOURS["oci"], location_state=True),
+    "without": dataclasses.replace(BEHAVIOURS["oci"], location_state=False),
 }
 
 
-@pytest.mark.parametrize("changes", LOCATIONS.values(), ids=LOCATIONS)
+@pytest.mark.parametrize("like", LOCATIONS.values(), ids=LOCATIONS)
 @pytest.mark.parametrize("chunk_size", [None, 1 << 16])
 async def test_the_latest_location_is_used_byte_for_byte(
-    opened: Opened, changes: dict[str, bool], chunk_size: int | None
+    opened: Opened, like: Behaviour, chunk_size: int | None
 ) -> None:
     made = image(layers=[layer(size=200_000)])
-    like = dataclasses.replace(BEHAVIOURS["oci"], **changes)  # type: ignore[arg-type]
     async with FakeRegistry() as source, FakeRegistry(like) as target:
         configs = {target.host: RegistryConfig(chunk_size=chunk_size)}
         async with opened(source, target, registries=configs) as registries:

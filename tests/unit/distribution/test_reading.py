@@ -587,10 +587,6 @@ def test_a_service_belongs_to_its_loop() -> None:
             fake.put("app:1", image())
             await registries.digest(fake.name("app:1"))
 
-    async def use_and_close(registries: RegistryService) -> None:
-        async with registries:
-            await use(registries)
-
     registries = RegistryService()
     with asyncio.Runner() as first, asyncio.Runner() as second:
         first.run(use(registries))
