@@ -192,8 +192,8 @@ async def test_tokens_that_live_shorter_than_promised_are_renewed(opened: Opened
 LOCATIONS = {
     "relative": dataclasses.replace(BEHAVIOURS["oci"], relative_location=True),
     "absolute": dataclasses.replace(BEHAVIOURS["oci"], relative_location=False),
-    "with a state": dataclasses.replace(BEHAVIOURS["oci"], location_state=True),
-    "without": dataclasses.replace(BEHAVIOURS["oci"], location_state=False),
+    "with a state": dataclasses.replace(BEHAVIOURS["oci"], location_state="exact"),
+    "without": dataclasses.replace(BEHAVIOURS["oci"], location_state="none"),
 }
 
 
