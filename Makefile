@@ -8,10 +8,14 @@ ARGS ?=
 SECONDS ?= 600
 SEED ?=
 NEWEST ?= 3.15
+WORKERS ?= logical
+SWEEP ?= sample
 
 BIN := .venv/bin
-PYTEST := $(BIN)/python -m pytest
-# ENGINES=all runs the tests marked `engine` on every Engine in turn, and the others once.
+# Tests run on all cores; those of the one Engine stay together in one process. WORKERS=0 runs them in this one.
+OPTIONS = -n $(WORKERS) --dist loadgroup $(if $(filter every-byte,$(SWEEP)),--every-byte)
+PYTEST = $(BIN)/python -m pytest $(OPTIONS)
+# ENGINES=all runs the tests marked `engine` on every Engine, two Engines at a time, and the others once.
 CHOSEN = $(if $(filter all,$(ENGINES)),$(shell $(BIN)/python -m engines list | cut -d' ' -f1),$(ENGINES))
 SUMMARY := .cache/summary
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
@@ -21,6 +25,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 demo: .venv/.demo  ## import, tag, push, remove, pull, save, load on a real Engine: yours if DOCKER_HOST is set
 	@$(BIN)/python -m engines run auto -- $(BIN)/python examples/quickstart.py
 
+# SWEEP=every-byte cuts every recorded answer and request at every byte, as .ci/run does, and not at some of them.
 test: .venv/.dev  ## every test, on a private Engine; ARGS="-k pull" chooses some; ENGINES=all, ENGINES="docker28 podman"
 	@$(BIN)/python -m engines prepare $(ENGINE)
 ifeq ($(ENGINES),)
@@ -31,10 +36,20 @@ else
 	trap 'exit 130' INT TERM; status=0; \
 	run() { \
 	  name=$$1; shift; \
-	  $(BIN)/python -m engines run $$name -- $(PYTEST) "$$@" $(ARGS) || [ $$? = 5 -a -n '$(ARGS)' ] || status=1; }; \
-	run $(ENGINE) -m "not engine" --summary=once:$(SUMMARY); \
+	  $(BIN)/python -m engines run $$name -- $(BIN)/python -m pytest "$$@" $(ARGS) || [ $$? = 5 -a -n '$(ARGS)' ]; }; \
+	run $(ENGINE) $(OPTIONS) -m "not engine" --summary=once:$(SUMMARY) || status=1; \
 	wait; \
-	for name in $(CHOSEN); do echo "--- $$name"; run $$name -m engine --summary=$$name:$(SUMMARY); done; \
+	set -- $(CHOSEN); \
+	while [ $$# -gt 0 ]; do \
+	  second=; \
+	  if [ $$# -gt 1 ]; then \
+	    run $$2 -m engine --summary=$$2:$(SUMMARY) >$(SUMMARY).$$2 2>&1 & second=$$!; \
+	  fi; \
+	  echo "--- $$1"; run $$1 -m engine --summary=$$1:$(SUMMARY) || status=1; shift; \
+	  if [ -n "$$second" ]; then \
+	    wait $$second || status=1; echo "--- $$1"; cat $(SUMMARY).$$1; shift; \
+	  fi; \
+	done; \
 	echo; cat $(SUMMARY); exit $$status
 endif
 
@@ -42,10 +57,10 @@ unit: .venv/.dev  ## the tests that need no Engine
 	@$(PYTEST) -m "not engine and not once" $(ARGS)
 
 newest: .cache/python$(NEWEST)/.dev  ## the same on the newest Python, unpacked as the Engines are; NEWEST=3.14
-	@$(<D)/bin/python -m pytest -m "not engine and not once" $(ARGS)
+	@$(<D)/bin/python -m pytest $(OPTIONS) -m "not engine and not once" $(ARGS)
 
 oldest: .cache/oldest/.dev  ## the same with the oldest versions of all dependencies that are allowed, on Python 3.11
-	@$(<D)/bin/python -m pytest -m "not engine and not once" $(ARGS)
+	@$(<D)/bin/python -m pytest $(OPTIONS) -m "not engine and not once" $(ARGS)
 
 torture: .venv/.dev  ## faults and loads for SECONDS (600), from a SEED that is printed; ENGINES as in test
 	@seed="$(SEED)"; [ -n "$$seed" ] || seed=$$(od -An -N4 -tu4 /dev/urandom | tr -d ' '); echo "seed $$seed"; \

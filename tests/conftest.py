@@ -203,6 +203,43 @@ def _started(variable: str) -> str:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--summary", metavar="TITLE:FILE", help="add a line to the file: how many passed")
+    parser.addoption("--every-byte", action="store_true", help="cut at every byte, where a sample is cut otherwise")
+
+
+@pytest.fixture(scope="session")
+def every_byte(pytestconfig: pytest.Config) -> bool:
+    """Whether sweeps cut at every byte: `.ci/run` does, `make test` at a sample of them."""
+    return bool(pytestconfig.getoption("--every-byte"))
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep all tests of the one Engine in one process, where several run tests at the same time."""
+    for item in items:
+        if item.get_closest_marker("engine") or item.get_closest_marker("once"):
+            item.add_marker(pytest.mark.xdist_group("the Engine"))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand the counts of a process that ran tests to the one that reports them."""
+    if (output := getattr(session.config, "workeroutput", None)) is not None:
+        output["injected"] = [[*key, count] for key, count in INJECTED.items()]
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_testnodedown(node: object) -> None:
+    """Add up the counts of the processes that ran tests."""
+    output: dict[str, list[tuple[str, str, str, int]]] = getattr(node, "workeroutput", {})
+    for engine, operation, kind, count in output.get("injected", []):
+        INJECTED[engine, operation, kind] += count
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Show a failure when it happens, and not only at the end."""
+    if report.failed and os.environ.get("PYTEST_XDIST_WORKER") is None:
+        sys.stderr.write(f"\n{report.nodeid} failed in its {report.when}:\n{report.longreprtext}\n")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

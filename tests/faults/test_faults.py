@@ -1,4 +1,7 @@
-"""Each operation under every fault, at every byte of what real Engines answered: a whole result or our exception."""
+"""Each operation under every fault, at every byte of what real Engines answered: a whole result or our exception.
+
+Without `--every-byte` only a sample of the bytes is cut, so that an ordinary run of the tests is short.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import pytest
 
 import engines
 from tests.conftest import Leftovers
-from tests.support.answer_sweep import OPERATIONS, sweep
+from tests.support.answer_sweep import OPERATIONS, sampled, sweep
 from tests.support.fault_proxy import KINDS, Fault, Kind
 from tests.support.replay import recording
 from tests.support.request_sweep import forms_of, sweep_requests
@@ -26,12 +29,13 @@ all_operations = pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("engine", engines.ENGINES)
 @all_operations
 async def test_an_answer_cut_after_any_byte_is_an_interruption(
-    short_path: Path, leftovers: Leftovers, operation: str, engine: str
+    short_path: Path, leftovers: Leftovers, every_byte: bool, operation: str, engine: str
 ) -> None:
     """Cut after every single byte but the last, it never looks like a success, nor like somebody else's error."""
     before = leftovers.now()
     wire = recording(engine, operation)
-    faults = (Fault(kind="cut", direction="answer", offset=offset) for offset in range(len(wire)))
+    offsets = range(len(wire)) if every_byte else sampled(range(len(wire)))
+    faults = (Fault(kind="cut", direction="answer", offset=offset) for offset in offsets)
     assert await sweep(engine, operation, wire, faults, short_path) == []
     await leftovers.settle(before)
 
@@ -60,7 +64,7 @@ def some_faults(source: random.Random, kind: Kind, size: int) -> Iterator[Fault]
 @pytest.mark.parametrize("kind", KINDS)
 @all_operations
 async def test_a_request_under_a_fault_is_whole_or_our_exception(
-    short_path: Path, leftovers: Leftovers, operation: str, kind: Kind
+    short_path: Path, leftovers: Leftovers, every_byte: bool, operation: str, kind: Kind
 ) -> None:
     """Cut at every byte, but of a large file's; else, where heads, chunks and bodies begin and end, and between."""
     before = leftovers.now()
@@ -69,7 +73,7 @@ async def test_a_request_under_a_fault_is_whole_or_our_exception(
             wrong
             for form in forms_of(operation, short_path)
             for wrong in await sweep_requests(
-                operation, form, kind, short_path, random.Random(f"{operation} {form} {kind}")
+                operation, form, kind, short_path, random.Random(f"{operation} {form} {kind}"), every_byte=every_byte
             )
         ]
     assert complaints == []

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Final
@@ -29,6 +29,10 @@ HANG: Final = 60.0
 """Seconds after which a call has hung, for good."""
 
 AT_ONCE: Final = 8
+
+STRIDE: Final = 31
+EDGE: Final = 40
+"""A sample has every byte so near to the beginning and the end, and each of so many between."""
 
 OPERATIONS: Final = ("pull", "push", "load", "save", "import", "build", "events")
 
@@ -55,6 +59,11 @@ def call_of(operation: str, wire: bytes) -> Call:
         "events": events,
     }
     return calls[operation]
+
+
+def sampled(offsets: Sequence[int]) -> list[int]:
+    """Return some of the offsets: those near both ends, and some between."""
+    return sorted({*offsets[:EDGE], *offsets[EDGE:-EDGE:STRIDE], *offsets[-EDGE:]})
 
 
 def complaint(fault: Fault, expected: object, outcome: object) -> str | None:

@@ -14,7 +14,7 @@ from typing import Final
 
 from aiodocker_images import ImageService
 
-from .answer_sweep import HANG, IDLE, Call, call_of, complaint, leaving_nothing, outcome_of
+from .answer_sweep import HANG, IDLE, Call, call_of, complaint, leaving_nothing, outcome_of, sampled
 from .fault_proxy import LYING, Fault, FaultProxy, Kind
 from .tally import INJECTED
 from .tars import tar_of
@@ -67,7 +67,9 @@ def forms_of(operation: str, directory: Path) -> dict[str, Call]:
             return {"no body": call_of(operation, b"")}
 
 
-async def sweep_requests(operation: str, form: str, kind: Kind, directory: Path, source: random.Random) -> list[str]:
+async def sweep_requests(
+    operation: str, form: str, kind: Kind, directory: Path, source: random.Random, *, every_byte: bool
+) -> list[str]:
     """Run the operation under each fault, then without, some at a time; return the complaints.
 
     The daemon that is asked listens at `docker.sock` in the directory.
@@ -106,7 +108,7 @@ async def sweep_requests(operation: str, form: str, kind: Kind, directory: Path,
             images = await stack.enter_async_context(ImageService(proxy.endpoint(kind), idle_timeout=idle))
             expected = await call(images)
             if not stations:
-                faults = iter(_faults(source, kind, bytes(proxy.tapes[0].request)))
+                faults = iter(_faults(source, kind, bytes(proxy.tapes[0].request), every_byte=every_byte))
             stations.append((proxy, images))
         while batch := tuple(itertools.islice(faults, AT_ONCE)):
             async with leaving_nothing(directory, complaints, f"{operation}, {form}, {batch}"):
@@ -114,7 +116,7 @@ async def sweep_requests(operation: str, form: str, kind: Kind, directory: Path,
     return complaints
 
 
-def _faults(source: random.Random, kind: Kind, request: bytes) -> list[Fault]:
+def _faults(source: random.Random, kind: Kind, request: bytes, *, every_byte: bool) -> list[Fault]:
     """Make the faults of a kind that a request meets: where something begins or ends, and at some random bytes.
 
     Cuts are at every byte, but only of the head where the body is large.
@@ -122,7 +124,8 @@ def _faults(source: random.Random, kind: Kind, request: bytes) -> list[Fault]:
     lines = [found.end() + step for found in re.finditer(b"\r\n", request) for step in (-1, 0)]
     offsets = {0, 1, *lines, len(request) - 1, *(source.randrange(len(request)) for _ in range(SAMPLE))}
     if kind == "cut":
-        offsets.update(range(len(request) if len(request) < len(LARGE) else request.index(b"\r\n\r\n") + 4))
+        every = range(len(request) if len(request) < len(LARGE) else request.index(b"\r\n\r\n") + 4)
+        offsets.update(every if every_byte else sampled(every))
     chosen = sorted(offset for offset in offsets if offset < len(request))
     if kind in {"stall", "delay"}:  # which take their time
         chosen = source.sample(chosen, SAMPLE // 2)

@@ -74,7 +74,7 @@ async def _loads_and_faults(seed: int, until: float) -> list[str]:
                 complaints += await sweep(engine, operation, wire, faults, directory, at_once=32)
                 operation, kind = source.choice(OPERATIONS), source.choice(KINDS)
                 for form in forms_of(operation, directory):
-                    complaints += await sweep_requests(operation, form, kind, directory, source)
+                    complaints += await sweep_requests(operation, form, kind, directory, source, every_byte=True)
                     if time.monotonic() > until:
                         return complaints
 
