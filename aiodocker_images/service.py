@@ -174,10 +174,10 @@ class ImageService(Transfers, Registry, Build, Events):
         return f"ImageService({str(self.endpoint)!r})"
 
 
-def _pairs(params: Mapping[str, str] | Iterable[tuple[str, str]]) -> Query:
-    pairs: object = params.items() if isinstance(params, Mapping) else params
+def _pairs(params: object) -> Query:
+    pairs: object = cast("Mapping[object, object]", params).items() if isinstance(params, Mapping) else params
     if not isinstance(pairs, Iterable):
-        raise wrong("params", params, "a mapping of texts, or pairs of them")
+        raise wrong("params", pairs, "a mapping of texts, or pairs of them")
     query: list[tuple[str, str]] = []
     for pair in cast("Iterable[object]", pairs):
         match pair:

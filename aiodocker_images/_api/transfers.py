@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Final, Literal, TypeAlias, get_args
+from typing import Final, Literal, TypeAlias, cast, get_args
 
 import msgspec
 
@@ -13,7 +13,7 @@ from aiodocker_images._aio.callbacks import check_callback, tell
 from aiodocker_images._archive.image_names import AnnouncedImages
 from aiodocker_images._archive.streams import ArchiveSource, ArchiveTarget, check_source, check_target, open_sink
 from aiodocker_images._archive.tar_check import TarCheck
-from aiodocker_images._arguments import check_count, check_flag, texts
+from aiodocker_images._arguments import check_count, check_flag, texts, wrong
 from aiodocker_images._encoding import Query, encode_filters, encode_platforms, parse_platforms, path_segment
 from aiodocker_images._http.call import Call
 from aiodocker_images._http.transport import Transport
@@ -84,6 +84,8 @@ class Transfers(Images):
         `DockerError`. POST /images/create?fromImage (API 1.41).
         """
         operation = _pull(self._transport, reference, platform, auth, all_tags=all_tags)
+        if not isinstance(cast("object", policy), str):
+            raise wrong("policy", policy, "'always', 'missing' or 'never'")
         if policy not in get_args(PullPolicy):
             raise InvalidArgumentError(f"policy must be one of {', '.join(get_args(PullPolicy))}, not {policy!r}")
         if policy != "always":

@@ -132,7 +132,7 @@ CALLS: list[Callable[[ImageService], Awaitable[object]]] = [
 
 @pytest.mark.engine
 @pytest.mark.parametrize(("choose", "message"), REFUSED.values(), ids=REFUSED)
-async def test_who_may_not_connect_learns_why(
+async def test_a_refused_connection_says_why(
     engine: engines.Engine,
     mutual: Certificates,
     tmp_path: Path,
@@ -197,7 +197,7 @@ async def test_a_daemon_may_want_no_client_certificate(tmp_path: Path) -> None:
 
 
 @pytest.mark.once
-async def test_tls_is_not_spoken_to_who_does_not_speak_it(tmp_path: Path) -> None:
+async def test_a_plain_client_is_not_answered_in_tls(tmp_path: Path) -> None:
     made = certificates.make(tmp_path)
     with engines.Engine(tcp=True) as engine:
         async with ImageService(f"tcp://{engine.tcp_address}") as images:

@@ -338,7 +338,7 @@ GARBAGE: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("spoil", GARBAGE.values(), ids=GARBAGE)
-async def test_a_load_of_what_is_not_an_image_archive_is_an_archive_error_with_the_engine_s_message(
+async def test_loading_no_image_archive_is_an_error_in_the_engines_words(
     engine: ImageService, image: str, leftovers: Leftovers, spoil: Callable[[bytes], bytes]
 ) -> None:
     archive = b"".join([chunk async for chunk in engine.save_stream(image)])

@@ -231,7 +231,7 @@ async def test_a_static_keychain_knows_a_registry_by_all_its_names(name: str) ->
     assert await both.resolve("r.example") is None
 
 
-def test_the_header_for_builds_has_each_registry_once_under_the_name_that_the_daemon_looks_for() -> None:
+def test_the_build_header_names_each_registry_once_as_the_daemon_does() -> None:
     me, other = RegistryAuth(username="me", password="ÿÿÿ~~~???"), RegistryAuth(registry_token="rt")
     header = registry_config_header({"index.docker.io": other, HUB: me, "https://r.example:5000/v1/": other})
     assert decoded(header) == {

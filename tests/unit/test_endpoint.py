@@ -476,7 +476,7 @@ def test_what_is_no_tls_endpoint_has_none(text: str) -> None:
     assert Endpoint.resolve(text, environ={"DOCKER_TLS_VERIFY": "1", "DOCKER_CONFIG": "/nowhere"}).tls is None
 
 
-def test_who_asks_for_tls_and_names_no_host_means_this_machine(places: dict[str, Path]) -> None:
+def test_tls_without_a_host_means_this_machine(places: dict[str, Path]) -> None:
     """As the docker CLI does."""
     _listening(places["docker"])
     found = Endpoint.resolve(environ={"DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": "/x"})

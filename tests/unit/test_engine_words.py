@@ -36,7 +36,7 @@ def _another_engine_comes_up(daemon: ScriptedDaemon, version: str) -> None:
 
 
 @pytest.mark.parametrize("version", ["1.44", "1.54"])
-async def test_an_engine_that_is_replaced_below_a_living_service_is_spoken_to_in_its_own_version(
+async def test_after_the_engine_is_replaced_its_own_api_version_is_spoken(
     daemon: ScriptedDaemon, images: ImageService, version: str
 ) -> None:
     """It refuses the other's version before it does anything, so the same call is sent once more."""
@@ -79,7 +79,7 @@ async def test_a_newer_engine_is_noticed_by_any_answer_and_by_a_ping(
     assert daemon.pings == 3 if by_ping else 2
 
 
-async def test_what_announces_one_version_in_pings_and_another_in_answers_is_asked_once_more_and_no_more(
+async def test_a_daemon_that_contradicts_its_ping_is_asked_once_more_only(
     daemon: ScriptedDaemon, images: ImageService
 ) -> None:
     daemon.on("GET", "/images/json", lambda exchange: exchange.answer(b"[]", 200, {"Api-Version": "1.48"}))

@@ -614,7 +614,7 @@ async def test_an_answer_that_is_not_what_it_should_be_is_an_error_of_ours(
 
 
 @pytest.mark.parametrize("created", [253402300799, 253402300800, -62167219200, 10**30, "", "today", {}], ids=ascii)
-async def test_a_time_that_python_does_not_have_costs_one_field_and_a_warning_that_names_the_image(
+async def test_a_time_beyond_pythons_range_costs_one_field_and_a_warning(
     daemon: ScriptedDaemon, images: ImageService, caplog: pytest.LogCaptureFixture, created: object
 ) -> None:
     """Up to the last second of the year 9999, it has them."""
@@ -665,7 +665,7 @@ SENT_ONCE: dict[str, tuple[str, Callable[[ImageService], Awaitable[object]]]] = 
 
 
 @pytest.mark.parametrize(("request_line", "call"), SENT_ONCE.values(), ids=SENT_ONCE)
-async def test_what_changes_something_or_streams_is_asked_for_once_though_the_connection_breaks(
+async def test_changes_and_streams_are_sent_once_even_if_the_connection_breaks(
     daemon: ScriptedDaemon,
     images: ImageService,
     request_line: str,

@@ -45,7 +45,6 @@ class Case(NamedTuple):
 
 # What each method needs besides the argument that is wrong.
 SOURCE = {"source": b""}
-NAMED = {"reference": "a"}
 NEEDED: dict[str, dict[str, Any]] = {
     "request": {"method": "GET", "path": "/info"},
     "tag": {"source": "a", "target": "b"},
@@ -58,26 +57,22 @@ NEEDED: dict[str, dict[str, Any]] = {
     "import_stream": SOURCE,
     "build": {"context": b"", "tags": "a"},
     "build_stream": {"context": b"", "tags": "a"},
-    "pull": NAMED,
-    "pull_stream": NAMED,
-    "push": NAMED,
-    "push_stream": NAMED,
-    "inspect": NAMED,
-    "history": NAMED,
-    "attestations": NAMED,
-    "remove": NAMED,
-    "inspect_distribution": NAMED,
 }
 # JSON can be many things; where a platform, an archive or an endpoint is, is said by more than one type.
 ANYTHING = {("request", "json")}
 
 
 def method_case(name: str, argument: str) -> Case:
+    needed = NEEDED.get(name, {})
+    parameters = inspect.signature(getattr(ImageService, name)).parameters
+    if "reference" in parameters and parameters["reference"].default is inspect.Parameter.empty:
+        needed = {"reference": "a"}
+
     def call(images: ImageService, value: Any) -> Any:  # noqa: ANN401 - the point
         if argument == "references":
-            return getattr(images, name)(value, **NEEDED.get(name, {}))
+            return getattr(images, name)(value, **needed)
         names = ("a",) if name.startswith("save") else ()
-        return getattr(images, name)(*names, **{**NEEDED.get(name, {}), argument: value})
+        return getattr(images, name)(*names, **{**needed, argument: value})
 
     return Case(name, argument, call)
 
@@ -92,6 +87,10 @@ def function_case(function: Callable[..., Any], argument: str, **needed: object)
 
 def transferred(source: ImageService, target: ImageService, **options: Any) -> object:  # noqa: ANN401 - the point
     return transfer(source, target, "a", **options)
+
+
+def multi_keychain(keychain: Any) -> object:  # noqa: ANN401 - the point
+    return MultiKeychain(keychain)
 
 
 def cases() -> Iterator[Case]:
@@ -112,12 +111,12 @@ def cases() -> Iterator[Case]:
     for argument in inspect.signature(DockerKeychain).parameters:
         yield function_case(DockerKeychain, argument)
     yield function_case(StaticKeychain, "credentials")
-    yield Case("MultiKeychain", "keychains", lambda _, value: MultiKeychain(value))
-    yield Case("Reference.parse", "text", lambda _, value: Reference.parse(value))
-    yield Case("Platform.parse", "text", lambda _, value: Platform.parse(value))
-    yield Case("Endpoint.resolve", "endpoint", lambda _, value: Endpoint.resolve(value))
-    yield Case("Endpoint.from_context", "name", lambda _, value: Endpoint.from_context(value))
-    yield Case("Endpoint.parse", "text", lambda _, value: Endpoint.parse(value))
+    yield function_case(multi_keychain, "keychain")
+    yield function_case(Reference.parse, "text")
+    yield function_case(Platform.parse, "text")
+    yield function_case(Endpoint.resolve, "endpoint")
+    yield function_case(Endpoint.from_context, "name")
+    yield function_case(Endpoint.parse, "text")
 
 
 CASES = list(cases())

@@ -222,7 +222,7 @@ async def test_a_program_that_cannot_be_waited_for_is_not_left_to_itself(
     await leftovers.settle(before)
 
 
-async def test_a_program_whose_end_somebody_else_takes_note_of_has_ended(environ: dict[str, str]) -> None:
+async def test_a_program_reaped_by_somebody_else_counts_as_ended(environ: dict[str, str]) -> None:
     """As an application does that waits for any child of the process."""
     task = asyncio.create_task(shell("echo out; exec sleep 0.2", environ))
     while not running(environ):

@@ -26,7 +26,7 @@ class Question:
         return self.answer
 
 
-async def test_who_asks_at_the_same_time_shares_a_run_and_who_asks_later_gets_another() -> None:
+async def test_concurrent_calls_share_a_run_and_a_later_call_gets_another() -> None:
     shared, one, other = SharedRuns(), Question("one"), Question("other")
     asking = [asyncio.create_task(shared.share((key,), question)) for key, question in [(1, one), (2, other), (1, one)]]
     await asyncio.sleep(0)

@@ -240,7 +240,7 @@ async def test_a_fault_in_the_framing_of_a_body_is_an_interruption_without_any_t
     await leftovers.settle(before)
 
 
-async def test_a_connection_that_ends_before_the_last_chunk_of_an_upload_is_reported_to_the_caller_alone(
+async def test_an_upload_cut_before_its_last_chunk_fails_in_the_caller_alone(
     daemon: ScriptedDaemon, images: ImageService
 ) -> None:
     """The failure stays in a task of aiohttp's, where asyncio would report it as one that nobody retrieved."""

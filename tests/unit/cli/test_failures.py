@@ -279,7 +279,7 @@ async def test_a_context_that_is_not_there_is_said_so(capsys: pytest.CaptureFixt
     assert "no-such-context" in capsys.readouterr().err
 
 
-async def test_where_an_error_came_up_is_shown_only_for_who_asks(
+async def test_a_traceback_is_shown_only_on_request(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert await run("-H", "/no/such.sock", "ls") == 1

@@ -223,7 +223,7 @@ async def test_copies_at_once_bring_each_blob_once(opened: Opened) -> None:
         assert len({each.digest for made in images for each in made.blobs}) == target.count("PUT upload")
 
 
-async def test_who_waits_for_anothers_blob_brings_it_if_the_other_fails(opened: Opened) -> None:
+async def test_a_copy_brings_a_blob_itself_if_the_one_it_waits_for_fails(opened: Opened) -> None:
     made = image(layers=[SHARED])
     async with FakeRegistry() as source, FakeRegistry() as target, opened(source, target) as registries:
         source.put("app:1", made)

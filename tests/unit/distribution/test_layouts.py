@@ -781,7 +781,7 @@ async def test_names_that_come_at_once_are_written_together(
     assert written < 20
 
 
-async def test_of_names_that_wait_a_cancelled_one_is_not_written_and_a_failure_is_one_copys_alone(
+async def test_a_cancelled_name_is_not_written_and_a_failure_stays_with_its_copy(
     tmp_path: Path, graph: ImageGraph, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first call writes one name while three wait; the second, for these three, fails while one is cancelled."""

@@ -97,9 +97,7 @@ def test_a_context_without_a_host_is_the_default_one_by_another_name(tmp_path: P
     assert found.source == f'context "mine" in {path}'
 
 
-def test_a_missing_context_is_told_with_who_wants_it_and_those_there_are(
-    tmp_path: Path, environ: dict[str, str]
-) -> None:
+def test_a_missing_context_names_its_source_and_the_known_contexts(tmp_path: Path, environ: dict[str, str]) -> None:
     with pytest.raises(
         ContextNotFoundError,
         match=rf"^there is no docker context 'prod' \(from DOCKER_CONTEXT\): there is none in {tmp_path}$",
@@ -142,7 +140,7 @@ def test_a_broken_context_is_an_error_that_names_its_file(
     assert not isinstance(caught.value, ContextNotFoundError)
 
 
-def test_a_context_whose_name_makes_no_sense_is_an_error_and_a_broken_file_is_left_out_with_a_warning(
+def test_a_bad_context_name_is_an_error_and_a_broken_file_a_warning(
     tmp_path: Path, environ: dict[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "config.json").write_text('{"currentContext": ["prod"]}')

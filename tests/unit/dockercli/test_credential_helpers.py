@@ -276,7 +276,7 @@ async def test_look_ups_at_the_same_time_share_one_run_and_later_ones_run_anew(c
     assert runs(counted) == 3
 
 
-async def test_one_who_is_cancelled_leaves_the_others_their_answer(counted: DockerHome) -> None:
+async def test_cancelling_one_caller_leaves_the_others_their_answer(counted: DockerHome) -> None:
     asking = ask(CredentialHelpers(30), counted, 3)
     await until(lambda: runs(counted) == 1)
     asking[0].cancel()  # who began it
@@ -306,7 +306,7 @@ async def test_when_all_are_cancelled_the_helper_is_killed_and_the_next_runs_ane
     assert runs(counted) == 2
 
 
-async def test_each_who_shares_a_failure_gets_an_error_of_its_own(counted: DockerHome) -> None:
+async def test_callers_that_share_a_failure_each_get_their_own_error(counted: DockerHome) -> None:
     counted.helper("x", COUNTED.format(counted.path, "") + "\nexit 3")
     asking = ask(CredentialHelpers(30), counted, 3)
     await until(lambda: runs(counted) == 1)

@@ -110,7 +110,7 @@ async def test_a_place_without_the_registry_sends_on_to_the_next(home: DockerHom
     assert await keychain.resolve(R) == someone("auths")
 
 
-async def test_who_asks_at_the_same_time_reads_the_files_once(
+async def test_concurrent_calls_read_the_files_once(
     home: DockerHome, keychain: DockerKeychain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A hundred pulls that begin at once are one look; each that begins later sees what the files hold then."""
@@ -129,7 +129,7 @@ async def test_who_asks_at_the_same_time_reads_the_files_once(
     assert read == [home.config_json] * 2
 
 
-async def test_who_asks_at_the_same_time_passes_the_same_helpers(home: DockerHome, keychain: DockerKeychain) -> None:
+async def test_concurrent_calls_share_the_same_helpers(home: DockerHome, keychain: DockerKeychain) -> None:
     """Two helpers that know nothing, and an entry behind them; of another registry only the first does."""
     home.store("one", {"other.example": ("one", "pw of one")})
     home.store("two", {})

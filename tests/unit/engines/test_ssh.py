@@ -136,7 +136,7 @@ def test_another_user_may_nothing(client: Client) -> None:
 
 
 @pytest.mark.once
-def test_only_who_is_authorized_logs_in(server: engines.SSHServer, tmp_path: Path) -> None:
+def test_only_an_authorized_key_logs_in(server: engines.SSHServer, tmp_path: Path) -> None:
     """Another key is refused, and so is a server that shows another key than it is known by."""
     stranger = Client(tmp_path)
     stranger.meet(f"{server.host}:{server.port}", server.host_key)

@@ -55,7 +55,7 @@ async def test_an_archive_is_whole_whose_daemon_hangs_up(
 
 
 @pytest.mark.parametrize("beyond", range(-64 << 10, 256 << 10, 16 << 10))
-async def test_an_archive_is_whole_whose_end_comes_while_as_much_is_unread_as_may_be(
+async def test_an_archive_that_ends_with_a_full_read_buffer_is_whole(
     daemon: ScriptedDaemon, images: ImageService, beyond: int
 ) -> None:
     """The end of the connection overtakes nothing, wherever the reader begins to have enough."""

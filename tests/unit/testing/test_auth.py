@@ -44,7 +44,7 @@ async def client(registry: FakeRegistry) -> AsyncGenerator[RegistryClient, None]
         yield client
 
 
-async def test_basic_lets_in_who_has_the_password() -> None:
+async def test_basic_authentication_accepts_the_right_password() -> None:
     async with FakeRegistry(auth=BasicAuth("alice", "secret")) as registry, RegistryClient(registry.url) as client:
         registry.put("app:1.0", APP)
         refused = await client.get(MANIFEST)

@@ -235,7 +235,7 @@ async def test_several_lines_of_accept_are_one_list() -> None:
         assert strict.requests[0].headers["accept"] == f"a/b, {APP.media_type}, c/d"
 
 
-async def test_who_speaks_tls_to_it_learns_at_once_that_it_does_not(registry: FakeRegistry) -> None:
+async def test_a_tls_client_is_told_at_once_that_the_port_is_plain(registry: FakeRegistry) -> None:
     with pytest.raises(ssl.SSLError, match="(?i)wrong version number|record"):
         await asyncio.open_connection(*registry.host.split(":"), ssl=ssl.create_default_context())
     await registry.idle()
