@@ -211,21 +211,26 @@ class Run:
     async def _push(self, group: Group, work: Work) -> None:
         """Give the image its other name and push it."""
         try:
-            for attempt in range(1, TRIES + 1):
-                image = group.image
-                try:
-                    after = await self._patiently(functools.partial(self._push_once, group, work), work)
-                    break
-                except NotFoundError as error:
-                    if attempt == TRIES or not self._pulls.was_removed(error):
-                        raise
-                    await self._pull_again(group, image)
+            after = await self._pushed(group, work)
         except Exception as error:
             if error is self._callers:
                 raise
             self._endings.fail(group, [work], error)
             return
         await self._end_pushed(group, work, after)
+
+    async def _pushed(self, group: Group, work: Work) -> str | None:
+        """Push, and pull again before it what somebody removed; return the digest that the Engine tells."""
+        push = functools.partial(self._patiently, functools.partial(self._push_once, group, work), work)
+        for _ in range(TRIES - 1):
+            image = group.image
+            try:
+                return await push()
+            except NotFoundError as error:
+                if not self._pulls.was_removed(error):
+                    raise
+                await self._pull_again(group, image)
+        return await push()
 
     async def _push_once(self, group: Group, work: Work) -> str | None:
         image, on_progress = group.image, self._framed(work, "push")

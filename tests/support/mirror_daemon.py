@@ -188,7 +188,13 @@ class MirrorDaemon:
         if "@" not in name:
             actor = {"ID": image, "Attributes": {"name": name}}
             moment = time.time_ns()
-            event = {"Type": "image", "Action": "tag", "Actor": actor, "time": moment // 10**9, "timeNano": moment}
+            event: dict[str, object] = {
+                "Type": "image",
+                "Action": "tag",
+                "Actor": actor,
+                "time": moment // 10**9,
+                "timeNano": moment,
+            }
             self.events.append(event)
 
     async def _tell_events(self, exchange: Exchange) -> None:
