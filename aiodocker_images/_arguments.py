@@ -11,6 +11,7 @@ from .errors import InvalidArgumentError
 __all__ = [
     "check_count",
     "check_flag",
+    "check_given",
     "check_mapping",
     "check_number",
     "check_seconds",
@@ -49,6 +50,12 @@ def check_count(name: str, value: object) -> None:
     check_number(name, value)
     if value is not None and cast("int", value) < 1:
         raise InvalidArgumentError(f"{name} must be 1 or more, not {value}")
+
+
+def check_given(name: str, value: object, expected: str) -> None:
+    """Raise TypeError for None where a value is needed: the other checks take it for a default."""
+    if value is None:
+        raise wrong(name, value, expected)
 
 
 def check_seconds(name: str, value: object) -> None:

@@ -6,7 +6,7 @@ import random
 
 import msgspec
 
-from ._arguments import check_count, wrong
+from ._arguments import check_count, check_given, wrong
 from .errors import InvalidArgumentError
 
 __all__ = ["Retry"]
@@ -24,8 +24,7 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     jitter: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.attempts is None:
-            raise wrong("attempts", self.attempts, "an int")
+        check_given("attempts", self.attempts, "an int")
         check_count("attempts", self.attempts)
         for name in ("initial", "maximum", "jitter"):
             seconds: object = getattr(self, name)

@@ -16,7 +16,7 @@ import msgspec
 
 from aiodocker_images._aio.shared_runs import SharedRuns
 from aiodocker_images._aio.threads import in_thread
-from aiodocker_images._arguments import check_mapping, check_seconds, wrong
+from aiodocker_images._arguments import check_given, check_mapping, check_seconds
 from aiodocker_images.credentials import LOGGER, RegistryAuth, by_closeness, registry_auth, registry_name, server_of
 from aiodocker_images.errors import ConfigError, CredentialHelperError, shown, without_frames
 
@@ -52,8 +52,7 @@ class DockerKeychain:
         self, *, environ: Mapping[str, str] | None = None, helper_timeout: float = DEFAULT_HELPER_TIMEOUT
     ) -> None:
         check_mapping("environ", environ, "os.environ")
-        if helper_timeout is None:
-            raise wrong("helper_timeout", helper_timeout, "a number of seconds")
+        check_given("helper_timeout", helper_timeout, "a number of seconds")
         check_seconds("helper_timeout", helper_timeout)
         self._environ = environ
         self._helpers = CredentialHelpers(helper_timeout)

@@ -20,7 +20,14 @@ def tar() -> bytes:
     return buffer.getvalue()
 
 
-ARCHIVES = [tar(), gzip.compress(tar()), bz2.compress(tar()), lzma.compress(tar()), bytes(10240), b"\x28\xb5\x2f\xfd"]
+ARCHIVES = [
+    tar(),
+    gzip.compress(tar(), mtime=0),
+    bz2.compress(tar()),
+    lzma.compress(tar()),
+    bytes(10240),
+    b"\x28\xb5\x2f\xfd",
+]
 OTHERS = [b"", b"FROM scratch\n", b"FROM scratch\n" * 100, b"\xef\xbb\xbfFROM scratch", bytes(100), b"PK\x03\x04"]
 
 
