@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Iterable
 from typing import Annotated, Final
 
 import typer
 
 from aiodocker_images import DockerError, ImageService
+from aiodocker_images.reference import name_or_id
 
 from .session import Session
 
@@ -89,3 +91,9 @@ Concurrency = Annotated[
 def each_of(values: list[str]) -> list[str]:
     """Split what is separated by commas, as the docker CLI does with platforms."""
     return [part.strip() for value in values for part in value.split(",") if part.strip()]
+
+
+def check_names(images: Iterable[str]) -> None:
+    """Raise `InvalidReferenceError` if one of them is not the name or id of an image, before anything is done."""
+    for image in images:
+        name_or_id(image)

@@ -46,7 +46,8 @@ class Listing:
         """Return the rows as text. Raises `TemplateError` for a field that they do not have."""
         if self._as_json:
             return "".join(f"{msgspec.json.encode(row).decode()}\n" for row in rows)
-        rows = [{name: visible(value) for name, value in row.items()} for row in rows]
+        if self._in_columns:  # which a tab or the end of a line in a cell would break
+            rows = [{name: visible(value) for name, value in row.items()} for row in rows]
         if self._template is None:
             return laid_out([list(self._columns.values()), *([row[name] for name in self._columns] for row in rows)])
         lines = [self._template.fill(row) for row in rows]

@@ -20,12 +20,12 @@ __all__ = [
     "archive_input",
     "archive_output",
     "clean",
-    "coloured",
     "is_terminal",
     "moves_cursor",
     "note",
     "reader_is_gone",
     "say",
+    "say_output",
     "tell_of_warnings",
     "tolerate_any_text",
     "visible",
@@ -35,10 +35,12 @@ PROGRAM: Final = "aiodocker-images"
 
 # What would move the cursor, ring or recolour: registries and Engines are quoted on terminals.
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+# The same without the ends of lines and tabs, of which a page is made.
+_PAGE_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _ESCAPE: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])?")
 _COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
 # Output of programs keeps what makes lines and bars of it.
-_OUTPUT_CONTROL: Final = re.compile(r"[\x00-\x07\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\x9f]")
+_OUTPUT_CONTROL: Final = re.compile(r"[\x00-\x07\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 class StandardStreamError(Exception):
@@ -54,8 +56,23 @@ class NobodyReadsError(Exception):
 
 
 def say(text: str) -> None:
-    """Write to standard output, at once. Raises `NobodyReadsError` and `StandardStreamError`."""
+    """Write to standard output, at once. Raises `NobodyReadsError` and `StandardStreamError`.
+
+    Programs that read it get every character as it is; on a terminal, control characters are written out.
+    """
     stream = _output()
+    _write(stream, _harmless(text, stream))
+
+
+def say_output(text: str) -> None:
+    """Write what the steps of a build print to standard output: with colours for a terminal, and no other control."""
+    stream = _output()
+    keep = is_terminal(stream) and not os.environ.get("NO_COLOR")
+    text = _ESCAPE.sub(lambda match: match[0] if keep and _COLOUR.fullmatch(match[0]) else "", text)
+    _write(stream, _OUTPUT_CONTROL.sub("", text))
+
+
+def _write(stream: TextIO, text: str) -> None:
     try:
         stream.write(text)
         stream.flush()
@@ -78,8 +95,16 @@ def note(text: str) -> None:
     """Write a line to standard error, where nobody need read it."""
     with suppress(OSError, ValueError):
         if sys.stderr is not None:  # it is None if it was closed
-            sys.stderr.write(f"{text}\n")
+            sys.stderr.write(f"{_harmless(text, sys.stderr)}\n")
             sys.stderr.flush()
+
+
+def _harmless(text: str, stream: TextIO) -> str:
+    """Return a text as it may go to a stream. Engines, registries and images' labels are quoted in it."""
+    if not is_terminal(stream):
+        return text
+    # As JSON writes them: so a document on a terminal is still JSON.
+    return _PAGE_CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def tolerate_any_text() -> None:
@@ -109,13 +134,6 @@ def visible(text: str) -> str:
 def clean(text: str) -> str:
     """Return a text from outside as one line without control characters."""
     return visible(" ".join(text.split()))
-
-
-def coloured(text: str) -> str:
-    """Return what a build says as it may go to standard output: with colours for a terminal, and no other control."""
-    keep = is_terminal(sys.stdout) and not os.environ.get("NO_COLOR")
-    text = _ESCAPE.sub(lambda match: match[0] if keep and _COLOUR.fullmatch(match[0]) else "", text)
-    return _OUTPUT_CONTROL.sub("", text)
 
 
 def is_terminal(stream: TextIO | None) -> bool:

@@ -17,7 +17,7 @@ from aiodocker_images.cli.options import JSONFrames, OnePlatform, Quiet
 from aiodocker_images.cli.reports import PlainReport, frame_document
 from aiodocker_images.cli.session import session_of, usage
 from aiodocker_images.cli.stdin_context import read_context, read_dockerfile
-from aiodocker_images.cli.terminal import archive_input, clean, coloured, note, say, visible
+from aiodocker_images.cli.terminal import archive_input, clean, note, say, say_output, visible
 from aiodocker_images.cli.units import bytes_of
 
 __all__ = ["build"]
@@ -150,7 +150,7 @@ def build(
         if as_json:
             say(f"{msgspec.json.encode(frame_document(frame)).decode()}\n")
         elif not quiet and frame.stream:
-            say(coloured(frame.stream))
+            say_output(frame.stream)
         elif not quiet:
             steps.frame(job, frame)  # of a base image that is pulled
 

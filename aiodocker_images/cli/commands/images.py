@@ -31,12 +31,13 @@ from aiodocker_images.cli.options import (
     OnePlatform,
     Platforms,
     Quiet,
+    check_names,
     each_of,
 )
 from aiodocker_images.cli.session import filters_of, session_of, usage
 from aiodocker_images.cli.tables import Listing, Row, shortened
 from aiodocker_images.cli.template import Template
-from aiodocker_images.cli.terminal import is_terminal, note, say
+from aiodocker_images.cli.terminal import clean, is_terminal, note, say
 from aiodocker_images.cli.units import age, local_time, rfc3339, size
 
 __all__ = ["history", "image_row", "inspect", "ls", "prune", "rm", "tag"]
@@ -163,6 +164,7 @@ def inspect(
     session = session_of(context)
     with usage():
         template = Template(chosen) if chosen not in ("", "json") else None
+    check_names(images)
     errors: list[DockerError | None] = []
 
     async def inspected(service: ImageService) -> list[object]:
@@ -171,8 +173,6 @@ def inspect(
             try:
                 found.append(await _raw(service, image, platform))
                 errors.append(None)
-            except InvalidReferenceError:
-                raise
             except DockerError as error:
                 errors.append(error)
         return found
@@ -241,8 +241,10 @@ def tag(
     targets: Annotated[list[str], typer.Argument(metavar="TARGET[:TAG]...", help="The new names.")],
 ) -> None:
     """Give an image other names."""
+    check_names([source])
     for target in targets:
-        Reference.parse(target)
+        if Reference.parse(target).digest is not None:
+            raise InvalidReferenceError(f"{clean(target)!r}: an image is tagged by name, not by digest")
 
     async def tagged(service: ImageService) -> None:
         for target in targets:
@@ -265,14 +267,13 @@ def rm(
     """Remove names from images, and images with their last name."""
     session = session_of(context)
     chosen = each_of(platforms)
+    check_names(images)
     errors: list[DockerError | None] = []
 
     async def removed(service: ImageService) -> None:
         for image in images:
             try:
                 steps = await service.remove(image, force=force, no_prune=no_prune, platforms=chosen)
-            except InvalidReferenceError:
-                raise
             except DockerError as error:
                 errors.append(error)
             else:

@@ -8,7 +8,16 @@ from typing import Annotated, BinaryIO
 
 import typer
 
-from aiodocker_images import ArchiveError, DockerError, ImageService, OnProgress, ProgressFrame, Reference, SaveProgress
+from aiodocker_images import (
+    ArchiveError,
+    DockerError,
+    ImageService,
+    InvalidReferenceError,
+    OnProgress,
+    ProgressFrame,
+    Reference,
+    SaveProgress,
+)
 from aiodocker_images.cli.jobs import Job, Report, Result, run_jobs
 from aiodocker_images.cli.options import (
     DEFAULT_CONCURRENCY,
@@ -77,6 +86,9 @@ def push(
 ) -> None:
     """Push images to the registries that their names say, several at once."""
     references = _references(images, all_tags=all_tags)
+    for each in references:
+        if each.digest is not None:
+            raise InvalidReferenceError(f"{each.familiar!r} cannot be pushed by digest: name a tag")
 
     async def one(service: ImageService, job: Job, on_progress: OnProgress[ProgressFrame]) -> Result:
         pushed = await service.push(job.name, platform=platform, all_tags=all_tags, on_progress=on_progress)
@@ -222,4 +234,7 @@ def _run(context: typer.Context, jobs: list[Job], work: Work, *, quiet: bool, as
 def _references(images: list[str], *, all_tags: bool) -> list[Reference]:
     """Read all names before anything is sent; the same one twice is one image."""
     references = [Reference.parse(each) for each in images]
+    for each in references:
+        if all_tags and each.tag_or_digest is not None:
+            raise InvalidReferenceError(f"{each.familiar!r}: with all_tags, name the repository alone")
     return list(dict.fromkeys(each if all_tags else each.with_default_tag() for each in references))

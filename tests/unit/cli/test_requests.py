@@ -276,7 +276,7 @@ OUTPUT: list[tuple[str, str]] = [
     ("import {tar} app:1", f"{ID}\n"),
     ("rm app:1", f"Untagged: app:1\nDeleted: {ID}\n"),
     ("prune -f", f"Deleted Images:\ndeleted: {ID}\n\nTotal reclaimed space: 5B\n"),
-    ("search --no-trunc --format {{{{.Description}}}} x", "An \\x1b[31mapp \n"),
+    ("search --no-trunc --format {{{{.Description}}}} x", "An \x1b[31mapp \n"),
     ("df --format {{{{.Size}}}}", "10B\n"),
     ("inspect -f {{{{.Id}}}} app:1", f"{ID}\n"),
     ("inspect -f {{{{json.New}}}} app:1".replace("json.", "json ."), '{"Field":[1,null]}\n'),
