@@ -63,16 +63,15 @@ def test_every_python_block_runs_as_printed(engine_host: str, hub_host: str, reg
         assert run.returncode == 0, f"{block}\n{run.stderr}"
         assert run.stderr == ""
         printed.append(run.stdout)
-    pull, push, save, load, credentials, stream, relay, build, events, mirroring, endpoint, error = printed
+    pull, push, archive, credentials, stream, build, events, copy, mirroring, endpoint, error = printed
     assert pull == f"{digest} is new\n"
     assert str(digest) in push
-    assert "sha256:" in save
-    assert load == "('alpine:3.20',) ()\n"
+    assert re.fullmatch(r"[1-9]\d* sha256:[0-9a-f]{64}\n\('alpine:3\.20',\) \(\)\n", archive)
     assert credentials == "RegistryAuth(username='robot', password=***)\n"
     assert re.search(r"^[0-9a-f]{12} Pull complete 1\.0$", stream, re.MULTILINE)
-    assert relay == "('alpine:3.20',)\n"
     assert re.search(r"^Step 1/2 : FROM alpine:3\.20\n(.*\n)*built sha256:[0-9a-f]{64}\n\Z", build)
     assert re.search(r"^\S+ \S+ tag sha256:[0-9a-f]{64}$", events, re.MULTILINE)
+    assert re.fullmatch(rf"\['3\.20'\]\n{digest} 0 [1-9]\d*\nTrue\n", copy)
     assert f"mirrored {registry}/copies/alpine:3.20 digest preserved: yes\n" in mirroring
     assert "\n1 mirrored, 1 failed\nfailed: alpine:no-such-tag -> " in mirroring
     assert endpoint == f"{hub_host} (from DOCKER_HOST)\n"
