@@ -20,6 +20,7 @@ from aiodocker_images.cli.commands import transfers as moving
 from . import exits
 from .exits import STATUSES, Stopped, end_by
 from .failures import headline, status_of
+from .flags import Command, Group
 from .session import Session, session_of
 from .terminal import (
     PROGRAM,
@@ -38,6 +39,7 @@ DEBUG_VARIABLE: Final = "AIODOCKER_IMAGES_DEBUG"
 
 app = typer.Typer(
     name=PROGRAM,
+    cls=Group,
     help="Everything that can be done to images through a Docker Engine.",
     # How to end with 130, 141 or 143 is not for every page of it.
     epilog=STATUSES,
@@ -78,9 +80,9 @@ _ALIASES: Final[dict[str, Callable[..., Any]]] = {
 }
 
 for _name, _command in _COMMANDS.items():
-    app.command(_name)(_command)
+    app.command(_name, cls=Command)(_command)
 for _name, _command in _ALIASES.items():
-    app.command(_name, hidden=True)(_command)
+    app.command(_name, cls=Command, hidden=True)(_command)
 
 
 def _say_version(wanted: bool) -> None:

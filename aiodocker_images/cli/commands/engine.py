@@ -76,6 +76,8 @@ def _row(used: ImageDiskUsage) -> Row:
 
 def _first_name(names: tuple[str, ...]) -> tuple[str, str]:
     for name in names:
+        if ":" not in name:  # Podman 4 gives the tag alone
+            return NONE, name
         with contextlib.suppress(ValueError):
             reference = Reference.parse(name)
             return reference.familiar_name, reference.tag or NONE

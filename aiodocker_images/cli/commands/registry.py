@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from typing import Annotated, Final
 
@@ -18,6 +19,7 @@ __all__ = ["login", "search"]
 
 COLUMNS: Final = {"Name": "NAME", "Description": "DESCRIPTION", "StarCount": "STARS", "IsOfficial": "OFFICIAL"}
 DESCRIPTION_WIDTH: Final = 45
+_WHOLE_ROW: Final = re.compile(r"\{\{\s*json\s+\.\s*\}\}")
 MAX_PASSWORD: Final = 64 << 10
 """Bytes of a password on standard input; registry tokens are long, but not endless."""
 
@@ -47,7 +49,9 @@ def search(
 
 def _row(found: SearchResult, chosen: str, *, truncate: bool) -> Row:
     description = found.description.replace("\n", " ").replace("\r", " ")
-    official = ("false", "true") if chosen == "json" else ("", "[OK]")
+    # As the docker CLI does: a row as a whole is data for programs, however it is asked for.
+    as_json = chosen == "json" or _WHOLE_ROW.search(chosen) is not None
+    official = ("false", "true") if as_json else ("", "[OK]")
     return {
         "Description": shortened(description, DESCRIPTION_WIDTH) if truncate else description,
         "IsOfficial": official[found.is_official],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable
-from typing import Annotated, BinaryIO
+from typing import Annotated, BinaryIO, Literal
 
 import typer
 
@@ -53,6 +53,10 @@ def pull(
     images: Annotated[list[str], typer.Argument(metavar="NAME[:TAG|@DIGEST]...", help="What to pull.")],
     *,
     all_tags: Annotated[bool, typer.Option("--all-tags", "-a", help="Every tag of the repository.")] = False,
+    policy: Annotated[
+        Literal["always", "missing", "never"],
+        typer.Option("--policy", help="Whether to ask the registry: missing pulls only what the Engine does not have."),
+    ] = "always",
     platform: OnePlatform = None,
     quiet: Quiet = False,
     as_json: JSONFrames = False,
@@ -60,9 +64,13 @@ def pull(
 ) -> None:
     """Pull images from their registries, several at once."""
     references = _references(images, all_tags=all_tags)
+    if all_tags and policy != "always":
+        raise typer.BadParameter(f"--all-tags always asks the registry: --policy {policy} needs a tag")
 
     async def one(service: ImageService, job: Job, on_progress: OnProgress[ProgressFrame]) -> Result:
-        pulled = await service.pull(job.name, platform=platform, all_tags=all_tags, on_progress=on_progress)
+        pulled = await service.pull(
+            job.name, platform=platform, all_tags=all_tags, policy=policy, on_progress=on_progress
+        )
         said = "Image is up to date for" if pulled.up_to_date else "Downloaded newer image for"
         lines: tuple[str, ...] = (f"Status: {said} {job.name}", pulled.reference)
         if pulled.digest is not None and not all_tags:

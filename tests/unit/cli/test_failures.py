@@ -233,6 +233,8 @@ MISUSES = [
     ("save -o x.tar app:1 <none>:<none>", "aiodocker-images: '<none>:<none>' is not an image reference"),
     ("transfer --to /x app:1 <none>:<none>", "aiodocker-images: '<none>:<none>' is not an image reference"),
     ("mirror app:1 <none>:<none> reg.example/x/", "aiodocker-images: '<none>:<none>' is not an image reference"),
+    ("pull --quiet=maybe app", "aiodocker-images: Invalid value: --quiet is true or false, not 'maybe'"),
+    ("pull -a --policy never app", "aiodocker-images pull: Invalid value: --all-tags always asks the registry"),
     ("rm ../version", "aiodocker-images: '../version' is not an image reference"),
     ("tag app:1 -- -b", "aiodocker-images: '-b' is not an image reference"),
     ("ls --filter dangling", "aiodocker-images ls: Invalid value: a filter is name=value, not 'dangling'"),

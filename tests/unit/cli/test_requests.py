@@ -34,6 +34,15 @@ REQUESTS: list[tuple[str, list[tuple[str, Mapping[str, str | list[str]]]]]] = [
     ("pull app", [("POST /images/create", {"fromImage": "docker.io/library/app", "tag": "latest"})]),
     ("pull -q app:1", [("POST /images/create", {"fromImage": "docker.io/library/app", "tag": "1"})]),
     ("pull app:1 app:1", [("POST /images/create", {"fromImage": "docker.io/library/app", "tag": "1"})]),
+    ("pull --policy missing app:1", [("GET /images/docker.io/library/app:1/json", {})]),
+    ("pull --policy=always app:1", [("POST /images/create", {"fromImage": "docker.io/library/app", "tag": "1"})]),
+    ("ls --all=true --digests=false", [("GET /images/json", {"all": "true"})]),
+    ("ls -a -a=false", [("GET /images/json", {})]),
+    ("ls -qa=T", [("GET /images/json", {"all": "true"})]),
+    ("rm --force=0 --no-prune=1 app:1", [("DELETE /images/app:1", {"noprune": "true"})]),
+    ("build --rm=false --pull=true {dir}", [("POST /build", {"rm": "false", "pull": "true"})]),
+    ("ls --filter label=--all=true", [("GET /images/json", {"filters": '{"label":["--all=true"]}'})]),
+    ("import -m --quiet=true {tar}", [("POST /images/create", {"fromSrc": "-", "message": "--quiet=true"})]),
     ("pull -a app", [("POST /images/create", {"fromImage": "docker.io/library/app", "tag": ""})]),
     (
         "pull --platform linux/arm64 app",
@@ -41,11 +50,18 @@ REQUESTS: list[tuple[str, list[tuple[str, Mapping[str, str | list[str]]]]]] = [
             (
                 "POST /images/create",
                 {"fromImage": "docker.io/library/app", "tag": "latest", "platform": "linux/arm64"},
-            )
+            ),
+            ("GET /images/app:latest/json", {}),  # whether the image that came is for that platform
         ],
     ),
     ("push localhost:5000/app:1", [("POST /images/localhost:5000/app/push", {"tag": "1"})]),
-    ("push -a localhost:5000/app", [("POST /images/localhost:5000/app/push", {})]),
+    (
+        "push -a localhost:5000/app",
+        [
+            ("POST /images/localhost:5000/app/push", {}),
+            ("GET /images/json", {"filters": '{"reference":["localhost:5000/app"]}'}),
+        ],
+    ),
     (
         "push --platform linux/arm64 localhost:5000/app:1",
         [("POST /images/localhost:5000/app/push", {"tag": "1", "platform": PLATFORM})],
@@ -195,7 +211,8 @@ def script(daemon: ScriptedDaemon) -> None:
     daemon.on("POST", "/images/load", frames({"stream": "Loaded image: app:1\n"}))
     daemon.on("GET", "/images/app:1/get", archive)
     daemon.on("GET", "/images/get", archive)
-    daemon.on("GET", "/images/app:1/json", answer({"Id": ID, "New": {"Field": [1, None]}}))
+    for name in ("app:1", "docker.io/library/app:1"):
+        daemon.on("GET", f"/images/{name}/json", answer({"Id": ID, "New": {"Field": [1, None]}}))
     daemon.on(
         "GET", "/images/app:1/history", answer([{"Id": ID, "Created": 1700000000, "CreatedBy": "RUN x", "Size": 5}])
     )
@@ -267,6 +284,14 @@ OUTPUT: list[tuple[str, str]] = [
     ("ls --format {{{{.Digest}}}}", f"{DIGEST}\n"),
     ("history -q app:1", "abababababab\n"),
     ("history --no-human --format {{{{.Size}}}},{{{{.CreatedBy}}}} app:1", "5,RUN x\n"),
+    ("history --human=false --format {{{{.Size}}}},{{{{.CreatedBy}}}} app:1", "5,RUN x\n"),
+    ("history --no-human=false --format {{{{.Size}}}} app:1", "5B\n"),
+    ("ls -q=false --format {{{{.Tag}}}}", "1\n"),
+    ("--debug=false ls -q", "abababababab\n"),
+    (
+        "search --format {{{{json.}}}} x".replace("json.", "json ."),
+        '{"Description":"An \\u001b[31mapp ","IsOfficial":"false","Name":"app","StarCount":"7"}\n',
+    ),
     ("pull -q app:1", "docker.io/library/app:1\n"),
     ("pull app:1", "Status: Image is up to date for app:1\ndocker.io/library/app:1\n"),
     ("push -q localhost:5000/app:1", "localhost:5000/app:1\n"),
