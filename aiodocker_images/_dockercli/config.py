@@ -31,6 +31,7 @@ __all__ = [
     "http_headers",
     "is_header",
     "is_reserved",
+    "prune_filters",
     "read_config",
     "usable_config",
     "warn_once",
@@ -251,6 +252,19 @@ def build_proxies(environ: Environment | Mapping[str, str], endpoint: str) -> di
             given = {variable: text for variable, text in texts.items() if text}
             return given | {variable.lower(): text for variable, text in given.items()}
     return {}
+
+
+def prune_filters(environ: Environment | Mapping[str, str]) -> list[str]:
+    """Return the `pruneFilters` of config.json, such as "until=24h" or "label!=keep".
+
+    They protect images. So a file that cannot be read raises `ConfigError`: to go on without them would remove more.
+    """
+    directory = config_directory(environ)
+    config = read_config(directory / "config.json") if directory is not None else None
+    if config is None:
+        return []
+    # Like the docker CLI, without those that are no name=value.
+    return [each for each in config.member("pruneFilters", list[str]) or [] if "=" in each.lstrip("=")]
 
 
 def home_directory(environ: Environment | Mapping[str, str]) -> Path | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ from aiodocker_images import (
     Reference,
     RemovedImage,
 )
+from aiodocker_images._dockercli.config import prune_filters
 from aiodocker_images.cli.options import (
     All,
     Filter,
@@ -307,7 +309,7 @@ def prune(
     force: Annotated[bool, typer.Option("--force", "-f", help="Do not ask first.")] = False,
 ) -> None:
     """Remove images that no container uses."""
-    narrowed = filters_of(filters)
+    narrowed = _with_stored_filters(filters_of(filters))
     session = session_of(context)
     if not force:
         _confirm(all_images=all_images)
@@ -315,6 +317,18 @@ def prune(
     if report.removed:
         say(f"Deleted Images:\n{_removals(report.removed, 'untagged: ', 'deleted: ')}\n")
     say(f"Total reclaimed space: {size(report.space_reclaimed)}\n")
+
+
+def _with_stored_filters(given: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Add the filters that config.json has for every prune. Of labels that contradict them, the given ones count."""
+    opposite = {"label": "label!", "label!": "label"}
+    merged = {name: list(values) for name, values in given.items()}
+    for name, values in filters_of(prune_filters(os.environ)).items():
+        against = given.get(opposite.get(name, ""), [])
+        kept = [value for value in values if value not in (*against, *merged.get(name, []))]
+        if kept:
+            merged.setdefault(name, []).extend(kept)
+    return merged
 
 
 def _confirm(*, all_images: bool) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from aiodocker_images import ConfigError
 from aiodocker_images.cli.app import app
 from aiodocker_images.cli.session import Session
 from tests.support.scripted import Exchange, Handler, ScriptedDaemon
@@ -381,6 +382,32 @@ async def test_stored_credentials_are_checked_without_a_question(
     result = await asyncio.to_thread(CliRunner().invoke, app, line, obj=Session())
     assert (result.exit_code, result.stderr) == (0, "Checking the stored credentials of ann.\n")
     assert json.loads(bodies[0])["password"] == "s3cret"
+
+
+async def test_prune_takes_the_filters_of_config_json_but_for_labels_that_contradict_the_given_ones(
+    daemon: ScriptedDaemon, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"pruneFilters": ["until=24h", "label!=keep", "label!=mine"]}))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    result = await invoke(daemon, "prune", "-f", "--filter", "label=mine")
+    assert result.exit_code == 0, result.output
+    assert json.loads(dict(daemon.requests[-1].query)["filters"]) == {
+        "dangling": ["true"],
+        "label": ["mine"],
+        "label!": ["keep"],
+        "until": ["24h"],
+    }
+
+
+async def test_prune_removes_nothing_if_the_filters_that_protect_images_cannot_be_read(
+    daemon: ScriptedDaemon, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text('{"pruneFilters": "until=24h"}')
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    script(daemon)
+    line = ["-H", str(daemon.socket), "prune", "-f"]
+    result = await asyncio.to_thread(CliRunner().invoke, app, line, obj=Session())
+    assert (type(result.exception), daemon.requests) == (ConfigError, [])
 
 
 async def test_a_build_arg_without_a_value_is_that_of_the_environment(
