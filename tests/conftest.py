@@ -220,6 +220,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group("the Engine"))
 
 
+def pytest_collection_finish() -> None:
+    """Let the garbage collector pass over thousands of collected tests: many tests collect, to count what is left."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Hand the counts of a process that ran tests to the one that reports them."""
