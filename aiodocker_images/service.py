@@ -140,7 +140,7 @@ class ImageService(Transfers, Registry, Build, Events):
     def end_with(self, task: asyncio.Task[Any]) -> None:
         """Let `aclose` cancel a task and wait for it before it closes anything.
 
-        For work that is made of several calls and tidies up after itself with further ones, as `mirror` does.
+        For work that is made of several calls and tidies up after itself with further ones, as `mirror` and `transfer` do.
         """
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -148,7 +148,8 @@ class ImageService(Transfers, Registry, Build, Events):
     async def aclose(self) -> None:
         """End the live streams (they raise `StreamInterruptedError`) and close every connection.
 
-        Runs of `mirror` on this service are ended first, and give back what they borrowed.
+        Runs of `mirror` and `transfer` on this service are ended first, and those of `mirror` give back what they
+        borrowed.
         Again is harmless. `async with` calls it.
         """
         tasks = [task for task in self._tasks if task.get_loop() is asyncio.get_running_loop()]

@@ -14,16 +14,17 @@ __all__ = ["together"]
 async def together(coroutines: Iterable[Coroutine[Any, Any, None]], *, until: asyncio.Event | None = None) -> None:
     """Run coroutines at once; end them all when one raises, and raise that, or when `until` is set."""
     tasks: list[asyncio.Task[Any]] = [asyncio.create_task(coroutine) for coroutine in coroutines]
-    waiting = set(tasks)
     watcher = asyncio.create_task((until or asyncio.Event()).wait())
-    tasks.append(watcher)
+    # A queue, as to wait for the first of all of them again and again would take quadratic time.
+    ended: asyncio.Queue[asyncio.Task[Any]] = asyncio.Queue()
+    for task in (*tasks, watcher):
+        task.add_done_callback(ended.put_nowait)
     try:
-        while waiting and not watcher.done():
-            ended, _ = await asyncio.wait({*waiting, watcher}, return_when=asyncio.FIRST_COMPLETED)
-            waiting -= ended
-            for task in ended:
-                task.result()
+        for _ in tasks:
+            if (task := await ended.get()) is watcher:
+                break
+            task.result()
     finally:
-        for task in tasks:
+        for task in (*tasks, watcher):
             task.cancel()
-        await outlast(asyncio.gather(*tasks, return_exceptions=True))
+        await outlast(asyncio.gather(*tasks, watcher, return_exceptions=True))

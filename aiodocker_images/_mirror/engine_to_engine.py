@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Literal, cast
 
 import msgspec
 
 from aiodocker_images._aio.callbacks import check_callback, tell
-from aiodocker_images._aio.threads import outlast
+from aiodocker_images._aio.together import together
 from aiodocker_images._arguments import check_count, wrong
 from aiodocker_images.errors import DockerError, NotFoundError
 from aiodocker_images.progress import OnProgress
@@ -20,6 +20,7 @@ from aiodocker_images.service import ImageService
 
 from .jobs import MirrorFailure
 from .options import DEFAULT_CONCURRENCY
+from .outcome_stream import outcome_stream
 
 __all__ = ["TransferOutcome", "TransferProgress", "transfer"]
 
@@ -69,12 +70,14 @@ def transfer(
 
     The archive goes through this process in small pieces, as fast as the slower of both takes it, and to no disk. A
     name stays; an image named by its id has none over there. An image that the target has under that name, with the
-    same id, is skipped. One image's failure is its own outcome. Leaving the generator ends what is under way; an
-    archive that was cut gives the target no image.
+    same id, is skipped. One image's failure is its own outcome. Leaving the generator ends what is under way, and so
+    does closing one of the services, where nobody closes the generator; an archive that was cut gives the target no
+    image.
 
     `on_progress`, a function or a coroutine function, is called with a `TransferProgress` whenever some bytes went.
 
-    Raises at the call `InvalidReferenceError`, and `InvalidArgumentError` for a concurrency that makes no sense.
+    Raises at the call `InvalidReferenceError`, and `InvalidArgumentError` for a concurrency that makes no sense; then
+    `StreamInterruptedError` if a service was closed before all images had ended.
     """
     for name, service in (("source", source), ("target", target)):
         if not isinstance(cast("object", service), ImageService):
@@ -85,30 +88,23 @@ def transfer(
     return _outcomes(source, target, names, concurrency, on_progress)
 
 
-async def _outcomes(
+def _outcomes(
     source: ImageService,
     target: ImageService,
     names: tuple[str, ...],
     concurrency: int,
     on_progress: OnProgress[TransferProgress] | None,
 ) -> AsyncGenerator[TransferOutcome, None]:
-    slots = asyncio.Semaphore(concurrency)
+    async def work(emit: Callable[[TransferOutcome], object]) -> None:
+        slots = asyncio.Semaphore(concurrency)
 
-    async def one(name: str) -> TransferOutcome:
-        async with slots:
-            return await _transfer(source, target, name, on_progress)
+        async def one(name: str) -> None:
+            async with slots:
+                emit(await _transfer(source, target, name, on_progress))
 
-    tasks = [asyncio.create_task(one(name), name=f"transfer {name}") for name in names]
-    waiting = set(tasks)
-    try:
-        while waiting:
-            ended, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            for task in ended:
-                yield task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await outlast(asyncio.gather(*tasks, return_exceptions=True))
+        await together([one(name) for name in names])
+
+    return outcome_stream("transfer", (source, target), work)
 
 
 async def _transfer(

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 import os
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, cast
 
 from aiodocker_images._aio.callbacks import check_callback
-from aiodocker_images._aio.threads import outlast
 from aiodocker_images._arguments import path_text, wrong
-from aiodocker_images.errors import ConfigError, StreamInterruptedError
+from aiodocker_images.errors import ConfigError
 from aiodocker_images.models import Platform
 from aiodocker_images.progress import OnProgress
 from aiodocker_images.service import ImageService
@@ -20,6 +18,7 @@ from aiodocker_images.service import ImageService
 from .jobs import MirrorJob, MirrorOutcome, MirrorProgress, Retry
 from .journal import Journal
 from .options import DEFAULT_CONCURRENCY, Options, checked_jobs, checked_platforms, checked_retry
+from .outcome_stream import outcome_stream
 from .runner import Run
 
 __all__ = ["mirror", "outcomes", "require_tenacity"]
@@ -102,7 +101,7 @@ def require_tenacity() -> None:
         raise ConfigError("mirroring needs tenacity: pip install 'aiodocker-images[mirror]'")
 
 
-async def outcomes(
+def outcomes(
     images: ImageService,
     jobs: Sequence[MirrorJob],
     options: Options,
@@ -110,29 +109,12 @@ async def outcomes(
     on_progress: OnProgress[MirrorProgress] | None = None,
 ) -> AsyncGenerator[MirrorOutcome, None]:
     """Run checked jobs in a task of their own, which ends whenever this generator does."""
-    queue: asyncio.Queue[MirrorOutcome | None] = asyncio.Queue()
 
-    async def work() -> None:
-        try:
-            if options.dry_run:
-                await Run(images, jobs, options, await Journal.read(path), emit=queue.put_nowait).plan()
-            else:
-                async with Journal(path) as journal:
-                    run = Run(images, jobs, options, journal, emit=queue.put_nowait, on_progress=on_progress)
-                    await run.run()
-        finally:
-            queue.put_nowait(None)
+    async def work(emit: Callable[[MirrorOutcome], object]) -> None:
+        if options.dry_run:
+            await Run(images, jobs, options, await Journal.read(path), emit=emit).plan()
+        else:
+            async with Journal(path) as journal:
+                await Run(images, jobs, options, journal, emit=emit, on_progress=on_progress).run()
 
-    runner = asyncio.create_task(work(), name="mirror")
-    images.end_with(runner)  # also where nobody closes this generator
-    try:
-        while (outcome := await queue.get()) is not None:
-            yield outcome
-        await asyncio.wait({runner})
-        if runner.cancelled():
-            raise StreamInterruptedError("the service was closed in the middle of the mirror run")
-        runner.result()
-    finally:
-        runner.cancel()
-        # Ended by now, or on its way to give back what it borrowed; what it raised then, it raised above.
-        await outlast(asyncio.gather(runner, return_exceptions=True))
+    return outcome_stream("mirror", (images,), work)

@@ -19,6 +19,7 @@ from aiodocker_images import (
     InvalidReferenceError,
     MirrorFailure,
     Reference,
+    StreamInterruptedError,
     TransferOutcome,
     TransferProgress,
     transfer,
@@ -257,6 +258,45 @@ async def test_leaving_ends_both_sides(ends: Ends, leftovers: Leftovers, way: st
     for daemon in (ends.source_daemon, ends.target_daemon):
         await daemon.idle()
     await leftovers.settle(before)
+
+
+async def test_closing_a_service_ends_a_transfer_whose_loop_was_left_by_a_break(
+    ends: Ends, leftovers: Leftovers
+) -> None:
+    """Nobody closes the generator then before the services are closed, which wait for what is under way."""
+    ended = asyncio.Event()
+
+    async def never(exchange: Exchange) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            await exchange.body()
+            await exchange.client_gone()
+        ended.set()
+
+    for name in ("one:1", "two:1"):
+        ends.holds(ends.source_daemon, name, name)
+    before = leftovers.now()
+    stream = transfer(ends.source, ends.target, "one:1", "two:1", concurrency=1)
+    async for _ in stream:
+        ends.target_daemon.on("POST", "/images/load", never)
+        break
+    await ends.target.aclose()
+    assert [task.get_name() for task in asyncio.all_tasks() if task.get_name() == "transfer"] == []
+    with pytest.raises(StreamInterruptedError, match="the service was closed in the middle of the transfer"):
+        await anext(stream)
+    await ends.source.aclose()
+    for daemon in (ends.source_daemon, ends.target_daemon):
+        await daemon.idle()
+    await leftovers.settle(before)
+
+
+async def test_a_service_closed_before_the_first_step_of_a_transfer_ends_it(ends: Ends) -> None:
+    """A task that is cancelled before it has begun runs none of its code, and tells nobody that it has ended."""
+    stream = transfer(ends.source, ends.target, "one:1")
+    first = asyncio.ensure_future(anext(stream))
+    closing = asyncio.create_task(ends.source.aclose())  # it is next in turn, before the task that `first` makes
+    with pytest.raises(StreamInterruptedError, match="the service was closed"):
+        await first
+    await closing
 
 
 def test_what_makes_no_sense_is_refused_at_the_call(tmp_path: Path) -> None:
