@@ -140,7 +140,7 @@ class ImageService(Transfers, Registry, Build, Events):
     def end_with(self, task: asyncio.Task[Any]) -> None:
         """Let `aclose` cancel a task and wait for it before it closes anything.
 
-        For work that is made of several calls and tidies up after itself with further ones, as `mirror` and `transfer` do.
+        For work that is made of several calls, and may tidy up after itself with further ones: `mirror`, `transfer`.
         """
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -132,12 +132,15 @@ class PullOutcome(_Ended[PullResult]):
             # layers, which others follow.
             self._ended = self._result(new=True) if status == "Download complete" and frame.id else None
 
+    def result(self) -> PullResult:
+        """Return the result, with all the tags: to gather them at each frame would be quadratic work."""
+        return msgspec.structs.replace(super().result(), tags=tuple(self._tags.values()))
+
     def _result(self, *, new: bool) -> PullResult:
         return PullResult(
             reference=self._reference,
             digest=self._digest,
             up_to_date=not new,
-            tags=tuple(self._tags.values()),
             warnings=tuple(self._warnings),
         )
 
@@ -176,9 +179,12 @@ class PushOutcome(_Ended[PushResult]):
             reference=self._reference,
             digest=digest,
             size=size,
-            tags=tuple(self._tags.values()),
             instead_of_index=index,
         )
+
+    def result(self) -> PushResult:
+        """Return the result, with all the tags."""
+        return msgspec.structs.replace(super().result(), tags=tuple(self._tags.values()))
 
 
 def _index_not_pushed(aux: object) -> str | None:

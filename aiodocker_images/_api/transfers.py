@@ -105,7 +105,7 @@ class Transfers(Images):
         wanted = chosen_platform(platform)
         try:
             found = await self.inspect(image)
-            if wanted is not None and not _is_for(found, Platform.parse(wanted)):
+            if wanted is not None and not Platform.parse(wanted).matches(_platform_of(found)):
                 if await self._transport.versions.negotiated() < first_version("inspect", "platform"):
                     return None  # such an Engine has one platform of an image
                 await self.inspect(image, platform=wanted)
@@ -301,13 +301,6 @@ class Transfers(Images):
             check.finish()
 
 
-def _is_for(image: ImageInspect, platform: Platform) -> bool:
-    """Whether an image is the one for a platform; a variant counts only where both have one."""
-    return (image.os, image.architecture) == (platform.os, platform.architecture) and (
-        image.variant == platform.variant or not (image.variant and platform.variant)
-    )
-
-
 def _pull(
     transport: Transport,
     reference: str | Reference,
@@ -365,7 +358,7 @@ def _platform_check(
 
 
 def _platform_of(image: ImageInspect) -> Platform:
-    return Platform(os=image.os, architecture=image.architecture, variant=image.variant)
+    return Platform(os=image.os, architecture=image.architecture, variant=image.variant, os_version=image.os_version)
 
 
 def _push(

@@ -18,6 +18,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from aiodocker_images._regular_file import IrregularFileError, read_regular
+from aiodocker_images._struct import UNDECODABLE
 from aiodocker_images.errors import ConfigError, shown
 
 __all__ = [
@@ -155,10 +156,8 @@ def _state(where: str) -> str:
 def _decoded(data: bytes | str | msgspec.Raw, kind: type[T], where: str) -> T:
     try:
         return msgspec.json.decode(data, type=kind)
-    except (msgspec.DecodeError, RecursionError) as error:
-        reason = str(error)
-    except UnicodeError:
-        reason = "it is not UTF-8"
+    except UNDECODABLE as error:
+        reason = "it is not UTF-8" if isinstance(error, UnicodeError) else str(error)
     # Outside of the handler: the exception of a decoder holds the text, and that may hold passwords.
     raise ConfigError(f"{where} makes no sense: {reason}")
 

@@ -343,6 +343,7 @@ class Transport:
     async def ping(self) -> Ping:
         """Ask the daemon, outside of any version, what it is."""
         words, outer = "", sys.exception()
+        failure: DockerError | None = None
         for method in ("HEAD", "GET"):  # a proxy may refuse HEAD
             try:
                 session = await self.session(shared=True)
@@ -362,7 +363,10 @@ class Transport:
                 without_frames(error, outer=outer)  # those of aiohttp have the headers in their variables
                 raise
             except Exception as error:  # noqa: BLE001 - translated, or raised as it is
-                raise self._unanswered(error)  # noqa: B904 - it has its cause
+                failure = self._unanswered(error)
+                break
+        if failure is not None:  # outside of the handler: there, `error` with its headers would become its context
+            raise failure
         reason = f": {words}" if words else " and no Api-Version header"
         raise DaemonUnreachableError(
             f"no Docker Engine answered the ping, but status {response.status}{reason}"

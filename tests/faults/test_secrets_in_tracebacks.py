@@ -179,3 +179,28 @@ async def test_a_timeout_of_the_callers_carries_no_secret(daemon: ScriptedDaemon
     assert outer is not None
     assert outer.__traceback__ is not None
     assert sys.exception() is None
+
+
+async def test_a_ping_that_is_answered_with_no_http_carries_no_header(
+    short_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error of aiohttp has the headers of the request, and so have the variables of its frames."""
+    (tmp_path / "config.json").write_text(json.dumps({"HttpHeaders": {"Authorization": SECRET}}))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    asked = b""
+
+    async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        asked += await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"220 mail.example ESMTP\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    socket = short_path / "babble.sock"
+    async with await asyncio.start_unix_server(babble, socket), ImageService(socket) as images:
+        with pytest.raises(DockerError) as caught:
+            await images.ping()
+    assert SECRET.encode() in asked
+    assert_nothing_shown(caught.value)
+    for error in (caught.value, caught.value.__cause__, caught.value.__context__):
+        assert SECRET not in repr(error)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from contextvars import Context
 from typing import Any, cast
 
 import pytest
@@ -65,17 +67,14 @@ class Watched(asyncio.Task[None]):
 
     watchers = 0
 
-    def add_done_callback(self, *args: Any, **kwargs: Any) -> None:
+    def add_done_callback(self, fn: Callable[[Any], object], /, *, context: Context | None = None) -> None:
         Watched.watchers += 1
-        super().add_done_callback(*args, **kwargs)
+        super().add_done_callback(fn, context=context)
 
 
 async def test_a_task_is_watched_no_more_often_the_more_others_there_are() -> None:
     """To wait for the first of all that are left, again after each of them, would be quadratic work."""
     loop = asyncio.get_running_loop()
-
-    def make(loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> Watched:
-        return Watched(work, loop=loop, **options)
 
     async def after(turns: int) -> None:
         for _ in range(turns):
@@ -86,7 +85,7 @@ async def test_a_task_is_watched_no_more_often_the_more_others_there_are() -> No
         await together([after(turns) for turns in range(tasks)])
         return Watched.watchers
 
-    loop.set_task_factory(cast("Any", make))
+    loop.set_task_factory(cast("Any", lambda loop, work, **options: Watched(work, loop=loop, **options)))
     try:
         assert await watchers_of(99) == 10 * await watchers_of(9)
     finally:

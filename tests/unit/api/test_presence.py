@@ -19,15 +19,18 @@ IMAGE = {"Id": "sha256:" + "1" * 64, "Os": "linux", "Architecture": "amd64", "Re
 @pytest.fixture
 def held(daemon: ScriptedDaemon) -> ScriptedDaemon:
     """An Engine that has alpine:3.20 for amd64, and pulls whatever it is told to."""
+    architecture = "amd64"
 
     async def inspect(exchange: Exchange) -> None:
         wanted = dict(exchange.query).get("platform")
-        if wanted is not None and json.loads(wanted)["architecture"] != "amd64":
+        if wanted is not None and json.loads(wanted)["architecture"] != architecture:
             await exchange.answer_json({"message": "does not provide the specified platform"}, 404)
         else:
-            await exchange.answer_json(IMAGE)
+            await exchange.answer_json({**IMAGE, "Architecture": architecture})
 
     async def pull(exchange: Exchange) -> None:
+        nonlocal architecture
+        architecture = dict(exchange.query).get("platform", "linux/amd64").partition("/")[2]
         await exchange.head()
         await exchange.frames({"status": f"Digest: {OTHER}"}, {"status": "Status: Downloaded newer image"})
         await exchange.end()
@@ -65,6 +68,21 @@ async def test_what_is_missing_is_pulled_or_not_found(
         await images.pull(name, policy="never", platform=platform)
     assert "POST /images/create" not in held.paths
     assert (await images.pull(name, policy="missing", platform=platform)).digest == OTHER
+
+
+async def test_an_image_for_another_version_of_windows_is_not_the_one_that_is_asked_for(
+    daemon: ScriptedDaemon, images: ImageService
+) -> None:
+    async def inspect(exchange: Exchange) -> None:
+        if "platform" in dict(exchange.query):
+            await exchange.answer_json({"message": "does not provide the specified platform"}, 404)
+        else:
+            await exchange.answer_json({**IMAGE, "Os": "windows", "OsVersion": "10.0.17763.1"})
+
+    daemon.on("GET", f"/images/{CANONICAL}/json", inspect)
+    assert (await images.pull("alpine:3.20", policy="never", platform="windows(10.0.17763.1)/amd64")).up_to_date
+    with pytest.raises(NotFoundError, match="is not to be pulled"):
+        await images.pull("alpine:3.20", policy="never", platform="windows(10.0.20348.1)/amd64")
 
 
 async def test_a_pull_that_may_always_ask_asks_nothing_first(held: ScriptedDaemon, images: ImageService) -> None:
