@@ -159,14 +159,18 @@ class Names:
             await self._images.import_image(EMPTY, reference=name)
 
     async def drop_digest(self, digested: str, image: str | None) -> None:
-        """Take away the name that a pull by digest made, once the image is held by another."""
+        """Take away the name that a pull by digest made, once the image is held by another.
+
+        Without an `image` it is not known what came of the pull, as after a kill.
+        """
         if digested not in self._noted.pulling:
             return
         reference = Reference.parse(digested)
-        there = await self.find(image) if image is not None else None
+        there = await self.find(image or digested)
         # The containerd store (28.5) removes all names of the repository with that digest: others' too, then.
         if there is None or there.descriptor is None or not _tags_in(there, reference.name):
-            await self._remove_and_mend(digested, image)
+            with contextlib.suppress(ConflictError):  # a container of somebody's came to need it
+                await self._remove_and_mend(digested, image)
         await self._journal.note(Returned(digested))
 
     # The target's name

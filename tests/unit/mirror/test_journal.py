@@ -182,6 +182,41 @@ async def test_another_engine_is_not_given_back_what_it_never_lent(short_path: P
         assert state.engines["elsewhere"].records() == [records[2], records[1]]
 
 
+@pytest.mark.parametrize("kind", list(KINDS.values())[:2], ids=list(KINDS)[:2])
+async def test_what_somebody_pulled_since_by_a_tag_outlives_the_killed_pull_of_its_digest(
+    short_path: Path, kind: dict[str, bool]
+) -> None:
+    """A containerd store that is to remove a digest removes all tags of the repository that have it as well."""
+    async with ScriptedDaemon(short_path / "docker.sock") as daemon, ImageService(daemon.socket) as images:
+        engine = MirrorDaemon(daemon, **kind)
+        image = engine.has(f"{A}new:1", "pulled by somebody")
+        digested = f"{A}new@{engine.state.images[image]}"
+        if kind["graph"]:
+            engine.state.local[digested] = image
+        journal = short_path / "journal"
+        async with Journal(journal) as writing:
+            await writing.note(Began(engine.identity), Pulling(digested))
+        await run(images, journal, [])
+        assert engine.state.local == {canonical(f"{A}new:1"): image}
+        assert list(engine.state.images) == [image]
+        assert decode(journal.read_bytes(), "it")[0].engines == {}
+
+
+async def test_what_a_container_came_to_need_of_a_killed_pull_is_left(short_path: Path) -> None:
+    async with ScriptedDaemon(short_path / "docker.sock") as daemon, ImageService(daemon.socket) as images:
+        engine = MirrorDaemon(daemon, graph=True)
+        digested = f"{A}new@{engine.publish(f'{A}new:1')}"
+        engine.move(digested, engine.has(f"{A}new:1", f"{A}new:1"))
+        del engine.state.local[canonical(f"{A}new:1")]
+        engine.trouble[f"remove {digested}"] = [answers(409, "conflict: unable to remove: container x is using it")]
+        journal = short_path / "journal"
+        async with Journal(journal) as writing:
+            await writing.note(Began(engine.identity), Pulling(digested))
+        await run(images, journal, [])
+        assert list(engine.state.local) == [digested]
+        assert decode(journal.read_bytes(), "it")[0].engines == {}
+
+
 # What is a journal
 
 
