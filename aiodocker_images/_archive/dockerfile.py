@@ -71,12 +71,12 @@ def _instructions(text: str) -> Iterator[list[str]]:
             escape = match[1]
     gathered: list[str] = []
     for line in lines:
-        if line.lstrip().startswith("#"):
-            continue
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue  # also in the middle of an instruction, as in BuildKit's parser
         whole = line.rstrip()
         gathered.append(whole.removesuffix(escape))
-        if not whole.endswith(escape) and (words := " ".join(gathered).split()):
-            gathered = []
+        if not whole.endswith(escape):
+            words, gathered = " ".join(gathered).split(), []
             yield words[1:] if words[0].upper() == "ONBUILD" else words
     yield " ".join(gathered).split() or [""]
 

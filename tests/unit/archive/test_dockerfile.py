@@ -51,6 +51,8 @@ def test_a_dockerfile_alone_gets_an_archive_around_it(content: bytes) -> None:
 
 
 COPIES: list[tuple[str, bool]] = [
+    ("COPY \\\n\n  \n build/Dockerfile /x", True),
+    ("COPY --from=other \\\n\n build/Dockerfile /x", False),
     ("", False),
     ("FROM scratch", False),
     ("COPY . /", True),
@@ -91,3 +93,8 @@ COPIES: list[tuple[str, bool]] = [
 @pytest.mark.parametrize(("text", "expected"), COPIES, ids=lambda each: ascii(each)[:30])
 def test_a_dockerfile_tells_whether_it_copies_a_file(text: str, expected: bool) -> None:
     assert may_copy(text.encode(), "build/Dockerfile") is expected
+
+
+def test_empty_lines_cost_no_more_than_they_are() -> None:
+    """Gathered as parts of an instruction, and joined at each, they would keep a thread busy for hours."""
+    assert may_copy(b"\n" * (2 << 20) + b"COPY build /x", "build/Dockerfile")
