@@ -24,7 +24,7 @@ from aiodocker_images.results import BuildResult
 
 from .build_options import Builder, BuildOptions, Ulimit
 from .build_output import StepOutput
-from .build_source import must_be_inside, with_source
+from .build_source import is_remote, must_be_inside, with_source
 from .operation import REGISTRY_CONFIG, Operation, Operator, chosen_platform
 from .outcomes import BuildOutcome
 
@@ -45,7 +45,6 @@ _CLASSIC: Final = (
 _QUERY_NAMES: Final = {"memory_swap": "memswap"}  # the others are ours without the _
 
 _PRUNED: Final = msgspec.json.Decoder(BuildCachePruneReport)
-_REMOTE: Final = ("http://", "https://", "git://", "git@", "github.com/")
 
 
 class Build(Operator):
@@ -170,7 +169,7 @@ def _build(context: ArchiveSource, options: BuildOptions, host: Callable[[], str
     if unknown := sorted(set(options) - set(BuildOptions.__annotations__)):
         raise TypeError(f"build has no option {unknown[0]!r}")
     _check_types(options)
-    remote = isinstance(context, str) and context.startswith(_REMOTE)
+    remote = is_remote(context)
     if not remote:
         check_source(context)
     builder = options.get("builder", "classic")

@@ -26,8 +26,9 @@ from aiodocker_images.errors import ConfigError
 
 from .operation import Operation
 
-__all__ = ["must_be_inside", "with_source"]
+__all__ = ["is_remote", "must_be_inside", "with_source"]
 
+_REMOTE: Final = ("http://", "https://", "git://", "git@", "github.com/")
 _PIECE: Final = 1 << 20
 _GZIP: Final = 31  # of zlib's formats, with the largest window
 
@@ -35,6 +36,11 @@ _GZIP: Final = 31  # of zlib's formats, with the largest window
 class _Sent(NamedTuple):
     source: ArchiveSource
     dockerfile: str | None = None  # its name in a directory's tar
+
+
+def is_remote(context: object) -> bool:
+    """Whether a context is a text that begins like a URL, which the Engine fetches."""
+    return isinstance(context, str) and context.startswith(_REMOTE)
 
 
 async def with_source(

@@ -31,8 +31,6 @@ __all__ = [
 COMPLETION_SECONDS: Final = 3.0
 """How long a shell waits for names at most."""
 
-DEFAULT_CONCURRENCY: Final = 4
-
 
 def local_names(incomplete: str) -> list[str]:
     """Return the names on the Engine that begin like that, for a shell; nothing if the Engine does not answer."""

@@ -12,6 +12,7 @@ import msgspec
 import typer
 
 from aiodocker_images import APIError, BuildResult, ImageService, ProgressFrame, Ulimit
+from aiodocker_images._api.build_source import is_remote
 from aiodocker_images.cli.jobs import Job
 from aiodocker_images.cli.options import JSONFrames, OnePlatform, Quiet
 from aiodocker_images.cli.reports import PlainReport, frame_document
@@ -23,7 +24,6 @@ from aiodocker_images.cli.units import bytes_of
 __all__ = ["build"]
 
 _ULIMIT = re.compile(r"([a-z]+)=(-?[0-9]{1,18})(?::(-?[0-9]{1,18}))?", re.ASCII)
-_REMOTE = ("http://", "https://", "git://", "git@", "github.com/")
 
 
 def build(
@@ -132,7 +132,7 @@ def build(
     """Build an image of a directory, an archive on standard input, or a URL that the Engine fetches."""
     session = session_of(context)
     # As with the docker CLI, a directory called like a URL (github.com/x/y, in a GOPATH) is that directory.
-    local = Path(source).is_dir() or not source.startswith(_REMOTE)
+    local = Path(source).is_dir() or not is_remote(source)
     given: str | Path | Iterable[bytes] = Path(source) if local else source
     inside: str | bytes | None = dockerfile
     if source == "-":

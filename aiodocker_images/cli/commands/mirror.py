@@ -26,9 +26,10 @@ from aiodocker_images import (
     TransferProgress,
 )
 from aiodocker_images import transfer as transfer_images
+from aiodocker_images._mirror.options import DEFAULT_CONCURRENCY
 from aiodocker_images.cli import exits
 from aiodocker_images.cli.jobs import Job, Report, Result
-from aiodocker_images.cli.options import DEFAULT_CONCURRENCY, Concurrency, Images, Platforms, Quiet, each_of
+from aiodocker_images.cli.options import Concurrency, Images, Platforms, Quiet, each_of
 from aiodocker_images.cli.reports import report_for
 from aiodocker_images.cli.session import session_of
 from aiodocker_images.cli.terminal import PROGRAM, clean, note, say

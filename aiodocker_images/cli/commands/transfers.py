@@ -18,9 +18,9 @@ from aiodocker_images import (
     Reference,
     SaveProgress,
 )
+from aiodocker_images._mirror.options import DEFAULT_CONCURRENCY
 from aiodocker_images.cli.jobs import Job, Report, Result, run_jobs
 from aiodocker_images.cli.options import (
-    DEFAULT_CONCURRENCY,
     Concurrency,
     Images,
     JSONFrames,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any, cast
 
@@ -72,6 +72,16 @@ class Watched(asyncio.Task[None]):
         super().add_done_callback(fn, context=context)
 
 
+def watched(
+    loop: asyncio.AbstractEventLoop,
+    work: Coroutine[Any, Any, None],
+    *,
+    name: str | None = None,
+    context: Context | None = None,
+) -> Watched:
+    return Watched(work, loop=loop, name=name, context=context)
+
+
 async def test_a_task_is_watched_no_more_often_the_more_others_there_are() -> None:
     """To wait for the first of all that are left, again after each of them, would be quadratic work."""
     loop = asyncio.get_running_loop()
@@ -85,7 +95,7 @@ async def test_a_task_is_watched_no_more_often_the_more_others_there_are() -> No
         await together([after(turns) for turns in range(tasks)])
         return Watched.watchers
 
-    loop.set_task_factory(cast("Any", lambda loop, work, **options: Watched(work, loop=loop, **options)))
+    loop.set_task_factory(cast("Any", watched))
     try:
         assert await watchers_of(99) == 10 * await watchers_of(9)
     finally:
