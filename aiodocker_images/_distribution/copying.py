@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from aiodocker_images._aio.shared_runs import SharedRuns
 from aiodocker_images._aio.together import together
@@ -31,6 +31,9 @@ __all__ = ["Copy", "LatestSteps", "Options", "Report"]
 
 MAX_MANIFESTS: Final = 10_000
 """Manifests of one copy: an index of thousands is somebody's mistake, or an attack."""
+
+MAX_BYTES: Final = 32 << 20
+"""Bytes of the manifests of one copy, which are held in memory at once; 10,000 usual ones have 20 MB."""
 
 STEP: Final = 256 << 10
 """Bytes of a blob between two reports of its progress."""
@@ -69,6 +72,8 @@ class Copy:
         self._left: dict[str, None] = {}
         self._referrers: dict[str, None] = {}
         self._asked: set[str] = set()
+        self._met: set[str] = set()
+        self._bytes = 0  # of manifests
         self._looks = False  # whether children may be there already
 
     async def run(self) -> CopyResult:
@@ -142,6 +147,7 @@ class Copy:
             forget(self._progress.blobs)
             self._runs = SharedRuns()
             self._manifests.clear()
+            self._bytes = 0
             self._progress.restart()
             await self._bring(top, children, 0)
             await self._target.write_name(top)
@@ -157,9 +163,19 @@ class Copy:
             if self._leaves(blob):
                 self._left[blob.digest] = None
         self._progress.expect(blobs)
-        work: list[Coroutine[Any, Any, None]] = [self._once(blob.digest, self._blob, blob) for blob in blobs]
-        work += [self._once(child.digest, self._child, child, depth + 1) for child in children]
+        self._check_size(manifest, children)
+        work = [self._blob_once(blob) for blob in blobs]
+        work += [self._child_once(child, depth + 1) for child in children]
         await together(work)
+
+    def _check_size(self, manifest: Manifest, children: Sequence[Descriptor]) -> None:
+        """Count what is still to be brought, before any of it is begun: each manifest may name thousands of others."""
+        self._met.update(child.digest for child in children)
+        self._bytes += manifest.size
+        if len(self._met) > MAX_MANIFESTS:
+            raise UnsupportedManifestError(f"{self._source.who} has more than {MAX_MANIFESTS} manifests in one index")
+        if self._bytes > MAX_BYTES:
+            raise UnsupportedManifestError(f"the manifests of {self._source.who} have more than {MAX_BYTES} bytes")
 
     async def _bring_referrers(self, top: Manifest, children: Sequence[Descriptor]) -> None:
         """Bring what refers to the image: signatures and SBOMs, of an index and of each of its parts."""
@@ -178,7 +194,7 @@ class Copy:
         self._asked.add(subject)
         for descriptor in await self._source.referrers(subject):
             if not self._options.artifact_types or descriptor.artifact_type in self._options.artifact_types:
-                await self._once(descriptor.digest, self._child, descriptor, depth + 1)
+                await self._child_once(descriptor, depth + 1)
                 self._referrers[descriptor.digest] = None
         if isinstance(self._source, RegistrySource) and isinstance(self._target, RegistryTarget):
             for tag, descriptor in (await self._source.signatures(subject)).items():
@@ -191,14 +207,18 @@ class Copy:
     def _leaves(self, blob: Descriptor) -> bool:
         return is_foreign(blob) and not self._options.copy_foreign
 
-    async def _once(self, digest: str, work: Callable[..., Coroutine[Any, Any, None]], *arguments: object) -> None:
-        """Do some work once for each digest; who needs it at the same time waits for it."""
-        if digest not in self._progress.done and digest not in self._manifests:
-            await self._runs.share((digest,), lambda: work(*arguments))
+    # Each once for each digest; who needs it at the same time waits for it. What is a manifest in one place may be a
+    # blob in another, and has to be stored as both.
+
+    async def _blob_once(self, blob: Descriptor) -> None:
+        if blob.digest not in self._progress.done:
+            await self._runs.share(("blob", blob.digest), lambda: self._blob(blob))
+
+    async def _child_once(self, child: Descriptor, depth: int) -> None:
+        if child.digest not in self._manifests:
+            await self._runs.share(("manifest", child.digest), lambda: self._child(child, depth))
 
     async def _child(self, descriptor: Descriptor, depth: int) -> None:
-        if len(self._manifests) >= MAX_MANIFESTS:
-            raise UnsupportedManifestError(f"{self._source.who} has more than {MAX_MANIFESTS} manifests in one index")
         if self._looks and await self._target.has_manifest(descriptor):
             self._manifests.add(descriptor.digest)
             await self._progress.told("manifest", "there", descriptor)

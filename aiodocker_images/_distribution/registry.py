@@ -153,6 +153,10 @@ class Registry:
         async def read(answer: Answer, url: URL) -> Reply:
             return Reply(answer.status, answer.headers, await answer.read(limit), url)
 
+        if callable(call.body):
+            # A blob has a slot of its own, which another attempt waits for once more: with a place here as well, those
+            # who have the places and those who have the slots could wait for each other.
+            return await self._persist(call, read)
         async with self._requests:
             return await self._persist(call, read)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from typing import Final, TypeVar
 
 from aiodocker_images.errors import (
@@ -145,7 +145,8 @@ class RegistrySource:
                 async with contextlib.aclosing(self._pieces(reading)) as pieces:
                     async for piece in pieces:
                         if check is not None:
-                            check.update(piece)
+                            with self._distrusting(reading):
+                                check.update(piece)
                         if held:
                             yield held
                         held = piece
@@ -159,19 +160,22 @@ class RegistrySource:
             count_retry()
             await asyncio.sleep(seconds)
         if check is not None:
-            try:
+            with self._distrusting(reading):
                 check.finish()
-            except DigestMismatchError as error:
-                error.endpoint = self.repository.registry.name
-                self._distrust(reading)
-                raise
         if held:
             yield held
 
-    def _distrust(self, reading: _Reading) -> None:
+    @contextlib.contextmanager
+    def _distrusting(self, reading: _Reading) -> Generator[None, None, None]:
         """Ask a mirror no more that gave what is wrong."""
-        if reading.repository is not None and reading.repository is not self.repository:
-            self._repositories.remove(reading.repository)
+        try:
+            yield
+        except DigestMismatchError as error:
+            error.endpoint = self.repository.registry.name
+            # Another blob that was under way may have found it out already.
+            if reading.repository in self._repositories[:-1]:
+                self._repositories.remove(reading.repository)
+            raise
 
     async def _pieces(self, reading: _Reading) -> AsyncGenerator[bytes, None]:
         async with contextlib.AsyncExitStack() as stack:
@@ -194,7 +198,7 @@ class RegistrySource:
 
     async def _opened(self, reading: _Reading, stack: contextlib.AsyncExitStack) -> Answer:
         start = reading.position if reading.by_range else 0
-        for repository in self._repositories:
+        for repository in tuple(self._repositories):  # one may be given up meanwhile
             reading.repository = repository
             try:
                 return await stack.enter_async_context(repository.open_blob(reading.descriptor.digest, start))

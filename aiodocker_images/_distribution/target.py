@@ -127,9 +127,21 @@ class RegistryTarget:
             return None
         return found
 
+    async def _stored_digest(self, name: str) -> str | None:
+        """Return the digest of what a tag or digest points to, None if there is nothing."""
+        found = await self._repository.head_manifest(name)
+        if found is None or found.digest:
+            return None if found is None else found.digest
+        try:
+            return (await self._repository.get_manifest(name)).digest
+        except NotFoundError:
+            return None
+
     async def has_manifest(self, descriptor: Descriptor) -> bool:
         """Whether this manifest is there."""
-        return await self._repository.head_manifest(descriptor.digest) is not None
+        found = await self._repository.head_manifest(descriptor.digest)
+        # Without a digest it may be that HEAD is not known there (405), so that only storing it once more is certain.
+        return found is not None and found.digest == descriptor.digest
 
     async def has_blob(self, descriptor: Descriptor) -> bool:
         """Whether this blob is there."""
@@ -332,13 +344,11 @@ class RegistryTarget:
         except APIError as error:
             if not says_immutable(error):
                 raise
-            found = await self._repository.head_manifest(name)
-            if found is None or found.digest != manifest.digest:
+            if await self._stored_digest(name) != manifest.digest:
                 raise _immutable(error, self._repository.name, name, manifest.digest) from error
         if self._verify:
-            found = await self._repository.head_manifest(name)
-            if found is None or (found.digest and found.digest != manifest.digest):
-                actual = found.digest if found is not None else None
+            actual = await self._stored_digest(name)
+            if actual != manifest.digest:
                 raise DigestMismatchError(
                     f"{self.who}:{name} is {actual or 'not there'} after {manifest.digest} was stored",
                     expected=manifest.digest,
