@@ -71,7 +71,10 @@ def mirror(
         int | None, typer.Option("--per-registry", min=1, metavar="N", help="So many at once with one registry.")
     ] = None,
     concurrency: Annotated[
-        int | None, typer.Option("--concurrency", "-j", min=1, max=1000, metavar="N", help="So many at once; 4.")
+        int | None,
+        typer.Option(
+            "--concurrency", "-j", min=1, max=1000, metavar="N", help=f"So many at once; {DEFAULT_CONCURRENCY}."
+        ),
     ] = None,
     quiet: Quiet = False,
     as_json: JSONOutcomes = False,
