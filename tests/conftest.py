@@ -73,6 +73,10 @@ FOREIGN = (
     *("DOCKER_API_VERSION", "DOCKER_AUTH_CONFIG", "DOCKER_CERT_PATH", "DOCKER_CONTEXT", "DOCKER_CUSTOM_HEADERS"),
     "DOCKER_DEFAULT_PLATFORM",
     *("DOCKER_TLS", "DOCKER_TLS_VERIFY", "REGISTRY_AUTH_FILE"),
+    # A machine's proxies are for its own addresses, not for those of the tests.
+    *(name for proxy in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY") for name in (proxy, proxy.lower())),
+    # How wide a terminal is: pytest-xdist sets it.
+    *("COLUMNS", "LINES"),
 )
 # Directories that are empty instead: unset, some would be looked for elsewhere.
 OWN = ("DOCKER_CONFIG", "HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR")

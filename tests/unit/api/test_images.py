@@ -268,7 +268,7 @@ async def test_a_raw_path_is_plain_or_refused(daemon: ScriptedDaemon, images: Im
 
 
 async def test_a_raw_method_is_a_word(images: ImageService) -> None:
-    with pytest.raises(ValueError, match="no HTTP method"):
+    with pytest.raises(ValueError, match="is not an HTTP method"):
         await images.request("GET /x HTTP/1.1\r\n", "/info")
 
 
