@@ -8,6 +8,7 @@ The frames are moby's `jsonstream.Message` and what Podman sends in its place. W
 - Podman ends a layer with `Download complete`; the configuration of the image comes as one more layer.
 - A push goes from `Preparing` and `Waiting` over `Pushing` to `Pushed`; a load says `Loading layer`, and
   nothing when it has; an import from a URL counts bytes without an id.
+- No Engine says `Copying` and `Copied`: the command line does, of copies between registries.
 """
 
 from __future__ import annotations
@@ -167,6 +168,8 @@ _PHASES = {
     "Pull complete": _Phase(1.0),
     "Pushing": _Phase(0.0, 1.0, moves=True),
     "Pushed": _Phase(1.0),
+    "Copying": _Phase(0.0, 1.0, moves=True),
+    "Copied": _Phase(1.0),
     "Already exists": _SKIPPED,
     "Layer already exists": _SKIPPED,
     "Loading layer": _TRANSFER._replace(unforeseen=True),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncGenerator, Generator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Generator, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Final, Literal, Self
 
@@ -39,6 +39,7 @@ from .results import CopyResult, CopyStep, RateLimit, RegistryImage, RegistryPin
 from .slots import Slots
 from .source import RegistrySource
 from .stores import ImageSource, ImageTarget, StoredImages
+from .tag_selection import TagSelection
 from .target import RegistryTarget, Shelf
 from .transport import Transport
 
@@ -136,13 +137,27 @@ class RegistryService:
             body = await source.read_blob(manifest.config, MAX_CONFIG)
             return read_image(top, manifest, body, who=source.who)
 
-    async def tags(self, repository: str | Reference) -> list[str]:
-        """Return all tags of a repository, in the registry's order.
+    async def tags(
+        self,
+        repository: str | Reference,
+        *,
+        match: str | Sequence[str] = (),
+        semver: str | None = None,
+        newest: int | None = None,
+        without: str | Sequence[str] = (),
+    ) -> list[str]:
+        """Return the tags of a repository, in the registry's order: all of them, or those that rules choose.
 
-        Raises as `tags_stream` does.
+        `match` and `without` are globs ("3.*"), `semver` is a range of versions (">=3.18"), and `newest` is how many
+        of the highest versions, which then come first. `TagSelection` says how these rules combine; with any of them,
+        tags that hold signatures are left out.
+
+        Raises `ConfigError` for a rule that makes no sense, before anything is sent, and as `tags_stream` does.
         """
-        async with contextlib.aclosing(self.tags_stream(repository)) as tags:
-            return [tag async for tag in tags]
+        selection = TagSelection(match=match, semver=semver, newest=newest, without=without)
+        async with contextlib.aclosing(self.tags_stream(repository)) as stream:
+            tags = [tag async for tag in stream]
+        return tags if selection == TagSelection() else list(selection.select(tags).tags)
 
     async def tags_stream(self, repository: str | Reference) -> AsyncGenerator[str, None]:
         """Yield the tags of a repository as their pages come, each once.
@@ -410,6 +425,7 @@ class RegistryService:
             yield
         except DockerError as error:
             error.operation = error.operation or operation
+            error.verb = error.verb or operation.partition(" ")[0]
             raise
 
     def _registry(self, name: str, mirrored: str = "") -> Registry:

@@ -11,7 +11,7 @@ import typer
 
 from aiodocker_images import DockerError, __version__
 from aiodocker_images.cli.commands import build as building
-from aiodocker_images.cli.commands import engine
+from aiodocker_images.cli.commands import distribution, engine
 from aiodocker_images.cli.commands import images as local
 from aiodocker_images.cli.commands import mirror as mirroring
 from aiodocker_images.cli.commands import registry as registries
@@ -40,7 +40,7 @@ DEBUG_VARIABLE: Final = "AIODOCKER_IMAGES_DEBUG"
 app = typer.Typer(
     name=PROGRAM,
     cls=Group,
-    help="Everything that can be done to images through a Docker Engine.",
+    help="Everything that can be done to images through a Docker Engine, and in registries without one.",
     # How to end with 130, 141 or 143 is not for every page of it.
     epilog=STATUSES,
     rich_markup_mode=None,
@@ -63,6 +63,10 @@ _COMMANDS: Final[dict[str, Callable[..., Any]]] = {
     "prune": local.prune,
     "mirror": mirroring.mirror,
     "transfer": mirroring.transfer,
+    "copy": distribution.copy,
+    "tags": distribution.tags,
+    "digest": distribution.digest,
+    "manifest": distribution.manifest,
     "search": registries.search,
     "login": registries.login,
     "df": engine.df,

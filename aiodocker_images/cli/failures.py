@@ -51,8 +51,22 @@ _ADVICE: Final[tuple[tuple[type[DockerError], str], ...]] = (
     (UnsupportedAPIVersionError, "Leave that option out, or use a newer Engine. Nothing was sent."),
 )
 
+_REGISTRY_ADVICE: Final[tuple[tuple[type[DockerError], str], ...]] = (
+    (NoSpaceError, "Make room in the registry."),
+    (StreamInterruptedError, "Run it again: what has arrived is not moved a second time."),
+    *((kind, text) for kind, text in _ADVICE if kind in (UnauthorizedError, ForbiddenError, RateLimitedError)),
+    (TagImmutableError, "Name another tag: the registry does not let this one be moved to another image."),
+)
+"""What to do where no Engine takes part."""
+
+_REGISTRY_VERBS: Final = frozenset({"copy", "digest", "manifest", "tags"})
+
+_LACKING: Final = frozenset({"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN"})
+"""Codes of a registry that has the name, but not all that belongs to the image."""
+
 _NOT_FOUND: Final = {
     "pull": "Check the name and the tag; a private image needs a `docker login`, too.",
+    **dict.fromkeys(_REGISTRY_VERBS, "Check the name and the tag; a private image needs a `docker login`, too."),
     "push": f"Name what is there (`{PROGRAM} ls`), or give it this name first: `{PROGRAM} tag`.",
     "search": "Search for another word.",
 }
@@ -75,14 +89,15 @@ def headline(error: BaseException) -> str:
 def advice(error: BaseException) -> str | None:
     """Return what to do about it, None where the error says it all."""
     if isinstance(error, NotFoundError):
-        if error.verb == "build":
+        if error.verb == "build" or error.code in _LACKING:
             return None
         return _NOT_FOUND.get(error.verb or "", f"`{PROGRAM} ls` lists what is there.")
     if isinstance(error, LocalFileError):
         return None
     if isinstance(error, ContextNotFoundError):
         return f"`{PROGRAM} endpoint` says where the Engine is looked for, and why."
-    return next((text for kind, text in _ADVICE if isinstance(error, kind)), None)
+    table = _REGISTRY_ADVICE if getattr(error, "verb", None) in _REGISTRY_VERBS else _ADVICE
+    return next((text for kind, text in table if isinstance(error, kind)), None)
 
 
 def status_of(error: BaseException) -> int:

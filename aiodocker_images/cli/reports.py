@@ -66,20 +66,25 @@ class JSONReport(QuietReport):
 
     def frame(self, job: Job, frame: ProgressFrame, /) -> None:
         """Tell the frame as the Engine sent it, with the image that it is about."""
-        _say_json({"image": job.name, **frame_document(frame)})
+        say_json({"image": job.name, **document_of(frame)})
 
     def ended(self, job: Job, result: Result | DockerError, /) -> None:
         """Tell the result."""
         if isinstance(result, Result):
-            _say_json({"image": job.name, "result": result.data})
+            say_json({"image": job.name, "result": result.data})
         else:
             kind = type(result).__name__
-            _say_json({"image": job.name, "failed": {"error": kind, "message": failures.headline(result)}})
+            say_json({"image": job.name, "failed": {"error": kind, "message": failures.headline(result)}})
 
 
-def frame_document(frame: ProgressFrame) -> dict[str, object]:
-    """Return a frame as it was on the wire: without what it does not say."""
+def document_of(frame: msgspec.Struct) -> dict[str, object]:
+    """Return a frame as it was on the wire, or a step: without what it does not say."""
     return cast("dict[str, object]", _without_none(msgspec.to_builtins(frame)))
+
+
+def say_json(document: object) -> None:
+    """Write a line of JSON to standard output."""
+    say(f"{msgspec.json.encode(document).decode()}\n")
 
 
 def report_for(jobs: Sequence[Job], *, quiet: bool, as_json: bool) -> Report:
@@ -99,10 +104,6 @@ def _say_lines(lines: Iterable[str]) -> None:
     text = "".join(f"{line}\n" for line in lines)
     if text:
         say(text)
-
-
-def _say_json(document: object) -> None:
-    say(f"{msgspec.json.encode(document).decode()}\n")
 
 
 def _without_none(value: object) -> object:

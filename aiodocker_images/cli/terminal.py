@@ -25,6 +25,7 @@ __all__ = [
     "note",
     "reader_is_gone",
     "say",
+    "say_bytes",
     "say_output",
     "tell_of_warnings",
     "tolerate_any_text",
@@ -64,6 +65,11 @@ def say(text: str) -> None:
     _write(stream, _harmless(text, stream))
 
 
+def say_bytes(data: bytes) -> None:
+    """Write bytes to standard output as they are, at once: not for a terminal. Raises as `say` does."""
+    _write(_output(), data)
+
+
 def say_output(text: str) -> None:
     """Write what the steps of a build print to standard output: with colours for a terminal, and no other control."""
     stream = _output()
@@ -72,9 +78,12 @@ def say_output(text: str) -> None:
     _write(stream, _OUTPUT_CONTROL.sub("", text))
 
 
-def _write(stream: TextIO, text: str) -> None:
+def _write(stream: TextIO, content: str | bytes) -> None:
     try:
-        stream.write(text)
+        if isinstance(content, bytes):
+            stream.buffer.write(content)
+        else:
+            stream.write(content)
         stream.flush()
     except BrokenPipeError:
         raise NobodyReadsError from None

@@ -21,6 +21,7 @@ import pytest
 
 import engines
 from aiodocker_images import ImageService
+from aiodocker_images.testing import FakeRegistry, index
 from tests.conftest import by_engine
 from tests.support.slow_registry import SlowRegistry
 from tests.support.tars import root_file_system, tar_of
@@ -355,3 +356,24 @@ async def test_a_transfer_is_drawn_image_by_image(engine_name: str, pushed: list
 async def test_endpoint_says_what_is_chosen_and_why(engine_host: str) -> None:
     assert (await run("endpoint")).out == f"{engine_host} (from DOCKER_HOST)\n"
     assert (await run("-H", "/x.sock", "endpoint")).out == "unix:///x.sock (from argument)\n"
+
+
+@pytest.mark.once
+async def test_an_image_goes_from_one_real_registry_through_a_tar_to_another(tmp_path: Path) -> None:
+    """copy, tags, digest and manifest, while no Engine can be reached."""
+    nowhere = {"DOCKER_HOST": "unix:///no/such/engine.sock"}
+    made, tar = index(attestations=True), tmp_path / "images.tar"
+    with FakeRegistry() as source, engines.Registry() as first, engines.CraneRegistry() as second:
+        source.put("app:1.0", made)
+        for line in (
+            ("copy", "-q", "--verify", source.name("app:1.0"), f"{first.address}/copies/"),
+            ("copy", "-q", f"{first.address}/copies/app:1.0", f"oci:{tar}:app:1.0"),
+            ("copy", "-q", "--verify", f"oci:{tar}", f"{second.address}/back:2.0"),
+        ):
+            done = await run(*line, environment=nowhere)
+            assert (done.status, done.err) == (0, "")
+        assert done.out == f"{second.address}/back:2.0\n"
+        assert (await run("digest", f"{second.address}/back:2.0", environment=nowhere)).out == f"{made.digest}\n"
+        assert (await run("tags", f"{second.address}/back", environment=nowhere)).out == "2.0\n"
+        raw = await run("manifest", f"{second.address}/back:2.0", environment=nowhere)
+        assert raw.out.encode() == made.data

@@ -15,7 +15,7 @@ from aiodocker_images import APIError, BuildResult, ImageService, ProgressFrame,
 from aiodocker_images._api.build_source import is_remote
 from aiodocker_images.cli.jobs import Job
 from aiodocker_images.cli.options import JSONFrames, OnePlatform, Quiet
-from aiodocker_images.cli.reports import PlainReport, frame_document
+from aiodocker_images.cli.reports import PlainReport, document_of, say_json
 from aiodocker_images.cli.session import session_of, usage
 from aiodocker_images.cli.stdin_context import read_context, read_dockerfile
 from aiodocker_images.cli.terminal import archive_input, clean, note, say, say_output, visible
@@ -148,7 +148,7 @@ def build(
 
     def on_progress(frame: ProgressFrame) -> None:
         if as_json:
-            say(f"{msgspec.json.encode(frame_document(frame)).decode()}\n")
+            say_json(document_of(frame))
         elif not quiet and frame.stream:
             say_output(frame.stream)
         elif not quiet:

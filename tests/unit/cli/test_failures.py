@@ -83,6 +83,36 @@ def test_a_failure_is_a_line_that_says_what_and_one_that_says_what_to_do(
     assert status_of(error) == status
 
 
+# The same classes where no Engine takes part.
+REGISTRY_FAILURES = [
+    (errors.NotFoundError("no such", status=404), "Check the name"),
+    (errors.NotFoundError("lacks a part", status=404, code="MANIFEST_BLOB_UNKNOWN"), None),
+    (errors.UnauthorizedError("who?", status=401), "Log in"),
+    (errors.ForbiddenError("no", status=403), "Whoever owns"),
+    (errors.RateLimitedError("slow down", status=429), "Wait"),
+    (errors.TagImmutableError("moved", status=409), "Name another tag"),
+    (errors.NoSpaceError("no space left on device"), "Make room in the registry."),
+    (errors.StreamInterruptedError("cut"), "Run it again"),
+    (errors.FrameDecodeError("no JSON"), None),
+    (errors.RegistryUnreachableError("nobody answers"), None),
+]
+
+
+@pytest.mark.parametrize("verb", ["copy", "tags", "digest", "manifest"])
+@pytest.mark.parametrize(
+    ("error", "second"),
+    REGISTRY_FAILURES,
+    ids=[f"{type(row[0]).__name__} {row[0].message}" for row in REGISTRY_FAILURES],
+)
+def test_what_to_do_about_a_registry_does_not_speak_of_an_engine(
+    error: DockerError, second: str | None, verb: str
+) -> None:
+    error.verb = verb
+    told = advice(error)
+    assert told is None if second is None else (told or "").startswith(second)
+    assert "Engine" not in (told or "")
+
+
 def test_every_error_of_the_library_is_in_the_table() -> None:
     family = {kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, DockerError)}
     assert {type(row[0]) for row in FAILURES} == family

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from aiodocker_images import ConflictError, InvalidReferenceError, NotFoundError, TagImmutableError
+from aiodocker_images import ConfigError, ConflictError, InvalidReferenceError, NotFoundError, TagImmutableError
 from aiodocker_images.testing import BEHAVIOURS, FakeRegistry, Fault, Manifest, artifact, image, index
 
 from .conftest import Opened
@@ -34,6 +34,22 @@ async def test_an_image_gets_another_tag(opened: Opened) -> None:
             await registries.tag(fake.name("app:1"), fake.name(f"app@{made.digest}"))
         with pytest.raises(NotFoundError):
             await registries.tag(fake.name("app:9"), fake.name("app:4"))
+
+
+async def test_tags_are_listed_as_the_registry_has_them_or_chosen_by_rules(opened: Opened) -> None:
+    signature = f"sha256-{'a' * 64}.sig"
+    async with FakeRegistry() as fake, opened(fake) as registries:
+        for tag in ("3.18", "3.20.1", "3.19", "edge", signature):
+            fake.put(f"app:{tag}", image())
+        app = fake.name("app")
+        assert await registries.tags(app) == ["3.18", "3.19", "3.20.1", "edge", signature]
+        assert await registries.tags(app, match="3.*") == ["3.18", "3.19", "3.20.1"]
+        assert await registries.tags(app, semver=">=3.19", newest=5) == ["3.20.1", "3.19"]
+        assert await registries.tags(app, without=["3.*"]) == ["edge"]
+        asked = len(fake.requests)
+        with pytest.raises(ConfigError, match="newest"):
+            await registries.tags(app, newest=0)
+        assert len(fake.requests) == asked
 
 
 async def test_a_tag_that_must_not_be_moved_is_not(opened: Opened) -> None:
