@@ -274,6 +274,7 @@ class _Payload(aiohttp.Payload):
             self._settled.set_result(None)
 
     async def _pump(self, chunks: AsyncGenerator[bytes, None], writer: AbstractStreamWriter) -> None:
+        sent = 0
         while True:
             try:
                 chunk = await anext(chunks, None)
@@ -284,6 +285,9 @@ class _Payload(aiohttp.Payload):
                 self.body.complete = True
                 return
             await self._taken(writer.write(chunk))
+            # A registry that has all bytes may answer before the source has closed its file and said that it ends.
+            sent += len(chunk)
+            self.body.complete = sent >= self.body.size
 
     async def _taken(self, step: Awaitable[None]) -> None:
         """Wait until the registry has taken what it was sent."""

@@ -371,7 +371,7 @@ async def test_an_image_goes_from_one_real_registry_through_a_tar_to_another(tmp
             ("copy", "-q", "--verify", f"oci:{tar}", f"{second.address}/back:2.0"),
         ):
             done = await run(*line, environment=nowhere)
-            assert (done.status, done.err) == (0, "")
+            assert (done.err, done.status) == ("", 0)
         assert done.out == f"{second.address}/back:2.0\n"
         assert (await run("digest", f"{second.address}/back:2.0", environment=nowhere)).out == f"{made.digest}\n"
         assert (await run("tags", f"{second.address}/back", environment=nowhere)).out == "2.0\n"

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from aiodocker_images import DockerArchive, NotFoundError, OCILayout, UnsupportedManifestError
+from aiodocker_images import Descriptor, DockerArchive, NotFoundError, OCILayout, UnsupportedManifestError
+from aiodocker_images._distribution.stores import ImageSource
 from aiodocker_images.testing import FakeRegistry, Manifest, image, index, layer
 
 from .conftest import Opened
@@ -92,3 +96,45 @@ async def test_what_is_not_in_a_layout_leaves_the_registry_as_it_was(opened: Ope
         with pytest.raises(NotFoundError, match="app:1"):
             await registries.copy(OCILayout(place, "other:1"), inside.name("other:1"))
         assert not inside.asked("PUT manifest")
+
+
+class _WithoutEnd:
+    """A source whose blobs give all their bytes and then do not end, as one that is slow to close its files."""
+
+    def __init__(self, source: ImageSource) -> None:
+        self._source = source
+        self.who = source.who
+        self.resolve, self.manifest, self.referrers = source.resolve, source.manifest, source.referrers
+        self.closed = 0
+
+    async def blob(self, descriptor: Descriptor, start: int = 0) -> AsyncGenerator[bytes, None]:
+        try:
+            async for piece in self._source.blob(descriptor, start):
+                yield piece
+            await asyncio.Event().wait()
+        finally:
+            self.closed += 1
+
+
+async def test_an_upload_is_complete_when_the_registry_has_all_bytes_although_its_source_has_not_ended(
+    opened: Opened, place: Path
+) -> None:
+    made = image(layers=[SHARED])
+    async with FakeRegistry() as fake, opened(fake) as registries:
+        fake.put("app:1", made)
+        await registries.copy(fake.name("app:1"), OCILayout(place))
+        sources: list[_WithoutEnd] = []
+
+        class Stored(OCILayout):
+            @asynccontextmanager
+            async def open_source(self) -> AsyncGenerator[Any, None]:
+                async with super().open_source() as source:
+                    sources.append(_WithoutEnd(source))
+                    yield sources[-1]
+
+        async with FakeRegistry() as other, opened(other) as again:
+            async with asyncio.timeout(30):
+                copied = await again.copy(Stored(place), other.name("app:1"))
+            assert (copied.digest, copied.retries) == (made.digest, 0)
+            assert other.has("app", made)
+            assert other.count("PUT upload") == sources[0].closed == len(made.all_blobs())
