@@ -225,10 +225,17 @@ async def find_credentials(keychain: Keychain, registry: str, repository: str) -
     return await keychain.resolve(registry)
 
 
+def closest_by_registry(entries: Mapping[str, T]) -> dict[str, tuple[str, T]]:
+    """Return the closest entry for each registry as a whole; one that has entries for its parts alone is left out."""
+    by_registry: dict[str, dict[str, T]] = {}  # each is looked through once, however many registries there are
+    for name, entry in entries.items():
+        by_registry.setdefault(registry_name(name), {})[name] = entry
+    closest = {registry: by_closeness(registry, of_it) for registry, of_it in by_registry.items()}
+    return {registry: found[0] for registry, found in closest.items() if found}
+
+
 def _by_registry(credentials: Mapping[str, RegistryAuth]) -> dict[str, RegistryAuth]:
-    registries = dict.fromkeys(map(registry_name, credentials))
-    closest = {registry: by_closeness(registry, credentials) for registry in registries}
-    return {registry: found[0][1] for registry, found in closest.items() if found}
+    return {registry: auth for registry, (_, auth) in closest_by_registry(credentials).items()}
 
 
 def registry_auth(username: str, secret: str) -> RegistryAuth | None:

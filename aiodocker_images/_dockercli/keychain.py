@@ -17,7 +17,15 @@ import msgspec
 from aiodocker_images._aio.shared_runs import SharedRuns
 from aiodocker_images._aio.threads import in_thread
 from aiodocker_images._arguments import check_given, check_mapping, check_seconds
-from aiodocker_images.credentials import LOGGER, RegistryAuth, by_closeness, registry_auth, registry_name, server_of
+from aiodocker_images.credentials import (
+    LOGGER,
+    RegistryAuth,
+    by_closeness,
+    closest_by_registry,
+    registry_auth,
+    registry_name,
+    server_of,
+)
 from aiodocker_images.errors import ConfigError, CredentialHelperError, shown, without_frames
 
 from .config import Environment, JSONConfig, config_directory, home_directory, usable_config, warn_once
@@ -164,9 +172,8 @@ class DockerKeychain:
         except ConfigError as error:
             LOGGER.warning("no credentials from the credential store: %s", error)
             return {}
-        registries = dict.fromkeys(map(registry_name, names))
         # Beside the Hub's credentials, Docker Desktop's store has more for the Hub, under longer addresses.
-        return {each: by_closeness(each, names)[0][1] for each in registries}
+        return {registry: server for registry, (server, _) in closest_by_registry(names).items()}
 
 
 class _Source:

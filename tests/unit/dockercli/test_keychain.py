@@ -494,6 +494,15 @@ async def test_all_that_is_known_is_what_each_registry_would_get(
     assert {(record.name, record.levelno) for record in caplog.records} == {("aiodocker_images", logging.WARNING)}
 
 
+async def test_what_a_store_has_for_a_part_of_a_registry_is_not_for_all_of_it(
+    home: DockerHome, keychain: DockerKeychain
+) -> None:
+    """`podman login registry.example/team` stores such names; the classic builder is sent whole registries alone."""
+    home.store("store", {"part.example/team": ("part", "pw of part"), R: ("whole", "pw of whole")})
+    home.config(credsStore="store", auths={"part.example/other": entry("other")})
+    assert await keychain.resolve_all() == {R: someone("whole")}
+
+
 async def test_a_store_that_cannot_list_costs_only_what_it_has(
     home: DockerHome, keychain: DockerKeychain, caplog: pytest.LogCaptureFixture
 ) -> None:
