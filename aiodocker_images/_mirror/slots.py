@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import random
 from collections import Counter, defaultdict, deque
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
@@ -28,6 +29,7 @@ class _Wish:
     registry: str
     targets: frozenset[str]
     layers: frozenset[str]
+    number: int
     granted: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
@@ -56,7 +58,9 @@ class Slots:
         self._transfers = 0
         self._images: Counter[str] = Counter()
         self._busy: Counter[str] = Counter()
-        self._pulls: deque[_Wish] = deque()
+        self._numbers = itertools.count()
+        # By all that a pull's turn depends on: of thousands with the same, only the first need be looked at.
+        self._pulls: dict[tuple[str, frozenset[str]], deque[_Wish]] = {}
         self._pushes: deque[_Wish] = deque()
         self._uploading: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._uploaded: defaultdict[str, set[str]] = defaultdict(set)
@@ -73,8 +77,8 @@ class Slots:
         A pull names the `targets` that its image is for, and waits until one of them has room for it, which stays
         taken until `image_done`.
         """
-        wish = _Wish(registry, targets, layers)
-        waiting = self._pulls if targets else self._pushes
+        wish = _Wish(registry, targets, layers, next(self._numbers))
+        waiting = self._pulls.setdefault((registry, targets), deque()) if targets else self._pushes
         waiting.append(wish)
         self._grant()
         try:
@@ -85,6 +89,7 @@ class Slots:
                 self.image_done(targets)
             else:
                 waiting.remove(wish)
+                self._grant()  # to those behind it
             raise
         try:
             with self._heard(registry):
@@ -145,17 +150,22 @@ class Slots:
         return self._per_registry.get(registry, self._concurrency)
 
     def _grant(self) -> None:
-        for waiting in (self._pushes, self._pulls):
-            for wish in tuple(waiting):
-                if self._transfers >= self._concurrency:
-                    return
-                if self._fits(wish):
-                    waiting.remove(wish)
-                    self._transfers += 1
-                    self._busy[wish.registry] += 1
-                    self._images.update(wish.targets)
-                    self._uploading[wish.registry].update(wish.layers)
-                    wish.granted.set_result(None)
+        for wish in tuple(self._pushes):
+            if self._transfers < self._concurrency and self._fits(wish):
+                self._pushes.remove(wish)
+                self._begin(wish)
+        while self._transfers < self._concurrency:
+            fitting = [waiting for waiting in self._pulls.values() if waiting and self._fits(waiting[0])]
+            if not fitting:
+                return
+            self._begin(min(fitting, key=lambda waiting: waiting[0].number).popleft())
+
+    def _begin(self, wish: _Wish) -> None:
+        self._transfers += 1
+        self._busy[wish.registry] += 1
+        self._images.update(wish.targets)
+        self._uploading[wish.registry].update(wish.layers)
+        wish.granted.set_result(None)
 
     def _fits(self, wish: _Wish) -> bool:
         return (
