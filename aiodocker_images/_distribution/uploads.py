@@ -25,6 +25,9 @@ __all__ = ["Upload", "Uploads"]
 CANCEL_SECONDS: Final = 5.0
 """Seconds that a registry may take to hear that an upload is given up; it would find out by itself."""
 
+OPENING_SECONDS: Final = 1.0
+"""Seconds that a cancelled caller waits for the answer that names the session which it has asked for."""
+
 MAX_CHUNK_MINIMUM: Final = 1 << 30
 """Bytes of the largest `OCI-Chunk-Min-Length` that is believed: a chunk is held in memory."""
 
@@ -54,10 +57,28 @@ class Uploads:
         if origin not in {"", self._repository.path}:
             # The only token for two repositories: mounting reads from the other one.
             call = dataclasses.replace(call, scopes=self._repository.scopes + pull_scopes(origin))
-        reply = await self._registry.fetch(call)
+        opening = asyncio.create_task(self._registry.fetch(call), name="open an upload")
+        try:
+            await asyncio.wait({opening})
+        except asyncio.CancelledError:
+            # The registry may have opened a session by now, and its answer alone says which.
+            await outlast(asyncio.create_task(self._give_up(opening), name="give an upload up that is being opened"))
+            raise
+        reply = opening.result()
         if reply.status == 201 and mount:
             return None
         return self._moved(reply)
+
+    async def _give_up(self, opening: asyncio.Task[Reply]) -> None:
+        """Wait a moment for the answer to a request that opens a session, and give that session up."""
+        await asyncio.wait({opening}, timeout=OPENING_SECONDS)
+        if not opening.done():
+            opening.cancel()
+            await asyncio.wait({opening})
+        if opening.cancelled() or opening.exception() is not None or opening.result().status != 202:
+            return
+        with contextlib.suppress(DockerError):
+            await self.cancel(self._moved(opening.result()))
 
     def _moved(self, reply: Reply) -> Upload:
         """Return the session as an answer leaves it: with a new `Location`, always the one to use."""

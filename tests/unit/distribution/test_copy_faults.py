@@ -176,7 +176,7 @@ async def test_tokens_that_die_in_mid_copy_are_renewed(opened: Opened, uses: int
             target.forget_uploads()
 
 
-@pytest.mark.parametrize("lifetime", [0.02, 0.12])
+@pytest.mark.parametrize("lifetime", [0.5])
 async def test_tokens_that_live_shorter_than_promised_are_renewed(opened: Opened, lifetime: float) -> None:
     made = image(layers=[layer(size=1_000_000)])
     auth = TokenAuth("alice", "secret", lifetime=lifetime)

@@ -181,7 +181,7 @@ async def test_an_image_has_the_platforms_of_its_index_and_the_configuration_of_
         assert arm.root_fs is not None
         assert arm.root_fs.layers == tuple(layer.diff_id for layer in content.manifests[1].layers)
         assert arm.created == datetime.datetime(2024, 5, 1, 10, 11, 12, tzinfo=datetime.UTC)
-        assert [step.created_by for step in arm.history] == ["ADD 0"]
+        assert [step.created_by for step in arm.history] == ["ADD 0 for linux/arm64"]
 
 
 async def test_an_image_without_an_index_has_one_platform(opened: Opened) -> None:

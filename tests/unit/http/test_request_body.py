@@ -19,6 +19,7 @@ import pytest
 from aiodocker_images import (
     ArchiveSource,
     ImageService,
+    InvalidArchiveError,
     LocalFileError,
     NoSpaceError,
     ServerError,
@@ -193,7 +194,7 @@ SOURCES: dict[str, Callable[[Path], ArchiveSource]] = {
 @pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
 @pytest.mark.parametrize(
     ("refuse", "error"),
-    [(refuse_in_the_stream, ServerError), (refuse_by_status, NoSpaceError), (refuse_and_linger, NoSpaceError)],
+    [(refuse_in_the_stream, InvalidArchiveError), (refuse_by_status, NoSpaceError), (refuse_and_linger, NoSpaceError)],
     ids=["in the stream", "by status", "by status, and it lingers"],
 )
 async def test_an_early_answer_is_heard(
