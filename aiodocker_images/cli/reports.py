@@ -18,6 +18,9 @@ from .terminal import clean, is_terminal, moves_cursor, note, say
 # These frames are repeated by the result.
 _RESULT: Final = re.compile(r"(?:Digest|Status|Loaded image(?: ID)?): .*|.*: digest: sha256:.*|sha256:[0-9a-f]{64}")
 
+MAX_TOLD: Final = 10_000
+"""Layers whose last step is remembered; an image has at most some hundred, but a daemon may name any number."""
+
 
 class QuietReport:
     """Tells nothing but the lines that `-q` is for."""
@@ -51,6 +54,8 @@ class PlainReport(QuietReport):
         layer, step = frame.id or "", text.partition(" in ")[0]  # Retrying in 5 seconds, in 4 …
         if not text or _RESULT.fullmatch(text) or self._told.get((job.name, layer)) == step:
             return
+        if len(self._told) >= MAX_TOLD:
+            self._told.clear()  # then a step may be told twice
         self._told[job.name, layer] = step
         head = f"{job.name}: " if self._several else ""
         note(f"{head}{clean(layer)}: {text}" if layer else f"{head}{text}")
