@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from aiodocker_images.cli.app import app, main
+from aiodocker_images.testing import FakeRegistry, Fault, image
 from tests.support.scripted import Exchange, Handler, ScriptedDaemon
 from tests.support.tars import tar_of
 
@@ -56,6 +57,12 @@ ANSWERED = [
     "version",
     "version --format json",
     "version --format {{{{.Server.Version}}}}",
+]
+ASKING_REGISTRIES = [
+    "copy {host}/app:1 {host}/other:1",
+    "copy --json {host}/app:1 {host}/other:1",
+    "tags {host}/app",
+    "manifest {host}/app:1",
 ]
 REFUSED = [
     *("pull app:1", "push app:1", "load -i {tar}", "save app:1 -o {out}", "import {tar} app:1", "build {dir}"),
@@ -183,10 +190,24 @@ async def test_no_refusal_of_an_engine_controls_the_terminal(
     assert "error of this program" not in written
 
 
+@pytest.mark.parametrize("line", ASKING_REGISTRIES)
+@pytest.mark.parametrize("debug", [False, True])
+async def test_no_refusal_of_a_registry_controls_the_terminal(line: str, debug: bool) -> None:
+    async with FakeRegistry() as fake:
+        fake.put("app:1", image())
+        fake.fail(Fault.refuse(403, code="DENIED", message=HOSTILE), on="GET", times=None)
+        written = await shown(*["--debug"] * debug, *line.format(host=fake.host).split())
+        await fake.idle()
+    assert "hostile" in written
+    assert not CONTROL.search(written)
+    assert "error of this program" not in written
+
+
 def test_every_command_is_met_with_hostile_words() -> None:
-    met = {line.split()[0] for line in (*ANSWERED, *REFUSED)}
-    # `ping` shows headers, in which HTTP lets no control character stand; `endpoint` asks nobody.
-    assert met | {"ping", "endpoint"} == {
+    met = {line.split()[0] for line in (*ANSWERED, *REFUSED, *ASKING_REGISTRIES)}
+    # `ping` shows headers, in which HTTP lets no control character stand, `endpoint` asks nobody, and `digest` shows
+    # what was found to be a digest.
+    assert met | {"ping", "endpoint", "digest"} == {
         info.name for info in app.registered_commands if info.name is not None and not info.hidden
     }
 
