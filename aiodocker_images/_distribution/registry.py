@@ -194,7 +194,7 @@ class Registry:
                 # The first time it may have been a kept connection that the registry was just closing.
                 seconds = self.retry.seconds_after(failures) if failures > 1 else 0.0
             count_retry()
-            await asyncio.sleep(seconds)
+            await self._transport.sleep(seconds)
 
     async def _attempt(self, call: Call, use: Callable[[Answer, URL], Awaitable[T]]) -> T:
         if self._meeting is not None:
@@ -299,7 +299,7 @@ class Registry:
                     raise
                 seconds = 0.0 if isinstance(error, RateLimitedError) else self.retry.seconds_after(failures)
             count_retry()
-            await asyncio.sleep(seconds)
+            await self._transport.sleep(seconds)
 
     async def _asked(self, request: TokenRequest) -> bytes:
         await self._turn()
@@ -378,13 +378,19 @@ class Registry:
     async def _turn(self) -> None:
         """Wait until the registry may be asked."""
         loop = asyncio.get_running_loop()
-        while (seconds := self._resume - loop.time()) > 0:  # noqa: ASYNC110 - until a time, which may be put off
-            await asyncio.sleep(seconds)
+        while (seconds := self._resume - loop.time()) > 0:
+            if self._mirrored:  # the next one is asked instead
+                raise RateLimitedError(f"{self.name} is left alone for {seconds:.0f} s, as it asked for")
+            await self._transport.sleep(seconds)
         if self.config.requests_per_second is not None:
             now = loop.time()
             at = max(now, self._next)
             self._next = at + 1 / self.config.requests_per_second
-            await asyncio.sleep(at - now)
+            await self._transport.sleep(at - now)
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait before another attempt, but no longer than the service is open."""
+        await self._transport.sleep(seconds)
 
     def pause(self, seconds: float) -> None:
         """Leave the registry alone for so many seconds, or for longer if it is to be already."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from aiodocker_images._aio.together import together
-from aiodocker_images.errors import APIError, ConflictError, NotFoundError
+from aiodocker_images.errors import APIError, ConflictError, NotFoundError, shown
+from aiodocker_images.reference import is_tag
 
 from .repository import Repository
 
@@ -24,7 +25,8 @@ async def remove(repository: Repository, tag: str | None, digest: str | None, *,
     if found is None:
         name = f"{repository.name}{f':{tag}' if tag else f'@{digest}'}"
         raise NotFoundError(f"there is no {name}", status=404, endpoint=repository.registry.name)
-    digest = found.digest or digest or (await repository.get_manifest(tag or "")).digest
+    # Without a tag it is the caller's digest, whatever the registry says about it.
+    digest = digest or found.digest or (await repository.get_manifest(tag or "")).digest
     if tag is not None and only_tag:
         try:
             await repository.delete_manifest(tag)
@@ -51,6 +53,9 @@ async def _check_alone(repository: Repository, tag: str | None, digest: str) -> 
     having: list[str] = []
 
     async def ask(other: str) -> None:
+        if not is_tag(other):  # nothing to put into a request: whatever it is, it counts as the same
+            having.append(shown(other))
+            return
         found = await repository.head_manifest(other)
         # A registry that does not tell digests is not asked for all of its manifests: then it counts as the same.
         if found is not None and found.digest in {"", digest}:

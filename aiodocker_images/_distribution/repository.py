@@ -39,6 +39,12 @@ MAX_PAGE: Final = 32 << 20
 MAX_PAGES: Final = 10_000
 """Pages of one list; Quay's have 50 tags."""
 
+MAX_TAGS: Final = 1_000_000
+"""Tags of one repository, which are remembered so that each is told once."""
+
+MAX_REFERRERS: Final = 10_000
+"""Referrers of one manifest; an index of them under a tag cannot have more either."""
+
 PAGE_SIZE: Final = 1000
 """Tags that are asked for with one request: ECR refuses more."""
 
@@ -210,7 +216,9 @@ class Repository:
             # distribution 2.8: unsorted, `n` ignored, and null instead of an empty list.
             with self.registry.located():
                 fresh = [tag for tag in dict.fromkeys(self._tags(reply)) if tag not in seen]
-            seen.update(fresh)
+                seen.update(fresh)
+                if len(seen) > MAX_TAGS:
+                    raise FrameDecodeError(f"{self.name} has more than {MAX_TAGS} tags")
             if fresh:
                 yield fresh
             link = next_page([reply.headers.get("Link", "")])
@@ -242,19 +250,23 @@ class Repository:
         call: Call | None = self.call("GET", f"referrers/{digest}", expected=UNKNOWN_API, accept=OCI_INDEX)
         found: dict[str, Descriptor] = {}
         asked: set[str] = set()
-        while call is not None and len(asked) < MAX_PAGES:
+        while call is not None:
             reply = await self.registry.fetch(call, limit=MAX_MANIFEST_SIZE)
             html = reply.headers.get("Content-Type", "").startswith("text/html")
-            if reply.status != 200 or html:
+            if reply.status != 200 or (html and not asked):
                 return await self.tagged_referrers(digest)
             asked.add(str(reply.url))
             with self.registry.located():
                 page = Manifest.parse(reply.body, OCI_INDEX, who=self.name).manifests
                 fresh = [each for each in page if each.digest not in found]
                 found.update((each.digest, each) for each in fresh)
+                if len(found) > MAX_REFERRERS:
+                    raise FrameDecodeError(f"{self.name} lists more than {MAX_REFERRERS} referrers of {digest}")
                 link = next_page([reply.headers.get("Link", "")])
                 url = resolve_location(reply.url, link) if link is not None and fresh else None
-            call = dataclasses.replace(call, url=url) if url is not None and str(url) not in asked else None
+            # A later page that is refused is a failure: what came before it is not all there is.
+            more = url is not None and str(url) not in asked
+            call = dataclasses.replace(call, url=url, expected=OK) if more else None
         return tuple(found.values())
 
     async def tagged_referrers(self, digest: str) -> tuple[Descriptor, ...]:

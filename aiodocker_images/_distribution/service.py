@@ -373,8 +373,8 @@ class RegistryService:
             )
         finally:
             copying.cancel()
-            with contextlib.suppress(asyncio.CancelledError, DockerError):
-                await outlast(copying)
+            # Not suppressed: a cancellation of the caller, who may be waiting here, is his.
+            await outlast(asyncio.gather(copying, return_exceptions=True))
 
     async def _open_source(self, source: Reference | StoredImages, stack: contextlib.AsyncExitStack) -> ImageSource:
         if isinstance(source, Reference):

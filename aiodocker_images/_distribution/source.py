@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from typing import Final, TypeVar
@@ -158,7 +157,7 @@ class RegistrySource:
                 if not reading.opened or (seconds := reading.seconds_until_next(self.repository)) is None:
                     raise
             count_retry()
-            await asyncio.sleep(seconds)
+            await self.repository.registry.sleep(seconds)
         if check is not None:
             with self._distrusting(reading):
                 check.finish()

@@ -276,7 +276,7 @@ class RegistryTarget:
                 await sending.aclose()
             count_retry()
             if failures > 1:
-                await asyncio.sleep(self._registry.retry.seconds_after(failures))
+                await self._registry.sleep(self._registry.retry.seconds_after(failures))
             # Perhaps only the answer was lost: then the blob is there.
             upload = await self._start(descriptor)
         return "moved"

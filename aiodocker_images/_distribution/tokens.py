@@ -12,7 +12,7 @@ import base64
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
@@ -20,7 +20,7 @@ from yarl import URL
 
 from aiodocker_images._aio.shared_runs import SharedRuns
 from aiodocker_images._struct import UNDECODABLE
-from aiodocker_images.credentials import Keychain, RegistryAuth
+from aiodocker_images.credentials import Keychain, RegistryAuth, find_credentials
 from aiodocker_images.errors import FrameDecodeError, InvalidArgumentError, UnauthorizedError, shown
 
 from .challenges import Challenge
@@ -36,6 +36,9 @@ __all__ = [
     "push_scopes",
 ]
 
+K = TypeVar("K")
+V = TypeVar("V")
+
 Scopes = tuple[str, ...]
 
 DEFAULT_LIFE: Final = 60.0
@@ -48,7 +51,7 @@ MAX_EARLY: Final = 15.0
 """Seconds of it, at most."""
 
 MAX_SCOPES: Final = 1000
-"""Tokens that are kept; a run over many repositories would keep every one of them."""
+"""Tokens, and passwords of repositories, that are kept; a run over many repositories would keep every one of them."""
 
 CLIENT_ID: Final = "aiodocker-images"
 
@@ -109,7 +112,7 @@ class Authorizer:
         self._scheme: Literal["", "basic", "bearer"] = ""
         self._realm: URL | None = None
         self._service = ""
-        self._basic: Authorization | None = None
+        self._basic: dict[str, Authorization | None] = {}  # by repository: they may differ
         self._tokens: dict[Scopes, Authorization] = {}
         self._asked_for: dict[Scopes, Scopes] = {}  # where the registry wants other scopes than ours
         self._runs = SharedRuns()
@@ -117,7 +120,8 @@ class Authorizer:
     async def current(self, scopes: Scopes) -> Authorization | None:
         """Return what to send with a request: nothing as long as the registry has not asked for anything."""
         if self._scheme == "basic":
-            return self._basic
+            repository = _repository(scopes)
+            return self._basic[repository] if repository in self._basic else await self._password(repository)
         if self._scheme == "":
             return None
         known = self._tokens.get(scopes)
@@ -136,8 +140,8 @@ class Authorizer:
             return True
         if "basic" in by_scheme:
             self._scheme = "basic"
-            self._basic = await self._basic_authorization()
-            return self._basic is not None and self._basic != refused
+            basic = await self._password(_repository(scopes))
+            return basic is not None and basic != refused
         if self._scheme == "bearer" and refused is not None:
             if self._tokens.get(scopes) == refused:
                 del self._tokens[scopes]
@@ -163,13 +167,11 @@ class Authorizer:
 
     async def _new_token(self, scopes: Scopes) -> Authorization:
         authorization = await self._fetch_token(scopes)
-        while len(self._tokens) >= MAX_SCOPES:
-            del self._tokens[next(iter(self._tokens))]
-        self._tokens[scopes] = authorization
+        _remember(self._tokens, scopes, authorization)
         return authorization
 
     async def _fetch_token(self, scopes: Scopes) -> Authorization:
-        auth = await self._keychain.resolve(self._registry)
+        auth = await find_credentials(self._keychain, self._registry, _repository(scopes))
         if auth is not None and auth.registry_token:
             authorization = Authorization(f"Bearer {_checked(auth.registry_token)}")
         else:
@@ -200,14 +202,33 @@ class Authorizer:
             TokenRequest("GET", url, _basic(auth) if auth and (auth.username or auth.password) else {})
         )
 
-    async def _basic_authorization(self) -> Authorization | None:
-        auth = await self._keychain.resolve(self._registry)
-        if auth is None or not (auth.username or auth.password):
-            return None
-        return Authorization(_basic(auth)["Authorization"])
+    async def _password(self, repository: str) -> Authorization | None:
+        return await self._runs.share(("basic", repository), lambda: self._new_basic(repository))
+
+    async def _new_basic(self, repository: str) -> Authorization | None:
+        auth = await find_credentials(self._keychain, self._registry, repository)
+        known = auth is not None and (auth.username or auth.password)
+        authorization = Authorization(_basic(auth)["Authorization"]) if auth is not None and known else None
+        _remember(self._basic, repository, authorization)
+        return authorization
 
     def _realm_name(self) -> str:
         return self._realm.authority if self._realm is not None else ""
+
+
+def _repository(scopes: Scopes) -> str:
+    """Return the repository that credentials are needed for; "" for the registry as a whole.
+
+    A mount has the scopes of two repositories. The first is the one that is written to.
+    """
+    return scopes[0].split(":")[1] if scopes else ""
+
+
+def _remember(known: dict[K, V], key: K, value: V) -> None:
+    known.pop(key, None)
+    while len(known) >= MAX_SCOPES:
+        del known[next(iter(known))]
+    known[key] = value
 
 
 def _realm(text: str, origin: URL, registry: str) -> URL:

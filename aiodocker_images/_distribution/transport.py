@@ -136,6 +136,7 @@ class Transport:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._answers: set[Answer] = set()
         self._closed = False
+        self._closing = asyncio.Event()
 
     def check_usable(self) -> None:
         """Raise `ServiceClosedError` if the service was closed, or belongs to another loop."""
@@ -186,6 +187,13 @@ class Transport:
             await payload.abandon()
         raise failure
 
+    async def sleep(self, seconds: float) -> None:
+        """Wait. Raises `ServiceClosedError` at once when the service is closed in the meantime."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._closing.wait()
+        self.check_usable()
+
     def _patience(self, body: bytes | Body | None) -> float | None:
         if self._idle_timeout is None or not isinstance(body, Body):
             return self._idle_timeout
@@ -234,6 +242,7 @@ class Transport:
     async def aclose(self) -> None:
         """End what is under way and close every connection. Idempotent."""
         self._closed = True
+        self._closing.set()
         for answer in tuple(self._answers):
             answer.interrupt()
         session, self._session = self._session, None

@@ -19,6 +19,7 @@ from aiodocker_images import (
     RegistryAuth,
     RegistryConfig,
     RegistryService,
+    StaticKeychain,
     UnauthorizedError,
 )
 from aiodocker_images.testing import BasicAuth, FakeRegistry, Fault, TokenAuth, index
@@ -315,3 +316,41 @@ async def test_credentials_are_those_of_the_docker_cli_unless_others_are_given(
         monkeypatch.setenv("DOCKER_AUTH_CONFIG", json.dumps({"auths": {fake.host: entry}}))
         async with RegistryService() as registries:
             await registries.digest(fake.name("app:1"))
+
+
+@pytest.mark.parametrize("auth", [BasicAuth("alice", "secret"), TokenAuth("alice", "secret")], ids=["basic", "token"])
+async def test_parts_of_a_registry_have_credentials_of_their_own(opened: Opened, auth: BasicAuth | TokenAuth) -> None:
+    async with FakeRegistry(auth=auth) as fake:
+        keychain = StaticKeychain(
+            {
+                fake.host: RegistryAuth(username="bob", password="wrong"),
+                f"{fake.host}/team": RegistryAuth(username="alice", password="secret"),
+            }
+        )
+        async with opened(fake, keychain=keychain) as registries:
+            for name in ("team/app:1", "team/more:1", "other/app:1"):
+                fake.put(name, index())
+            for _ in range(2):
+                await registries.digest(fake.name("team/app:1"))
+                await registries.digest(fake.name("team/more:1"))
+                with pytest.raises(UnauthorizedError):
+                    await registries.digest(fake.name("other/app:1"))
+            await registries.copy(fake.name("team/app:1"), fake.name("team/copy:1"))
+            assert fake.tags("team/copy") == fake.tags("team/app")
+
+
+async def test_a_password_of_a_repository_is_looked_up_once(opened: Opened) -> None:
+    asked: list[str] = []
+
+    class Counting:
+        async def resolve(self, registry: str, repository: str = "") -> RegistryAuth | None:
+            asked.append(f"{registry}/{repository}")
+            return RegistryAuth(username="alice", password="secret")
+
+    async with FakeRegistry(auth=BasicAuth("alice", "secret")) as fake:
+        async with opened(fake, keychain=Counting()) as registries:
+            for name in ("a:1", "b:1"):
+                fake.put(name, index())
+            for _ in range(3):
+                await asyncio.gather(*(registries.digest(fake.name(name)) for name in ("a:1", "b:1", "b:1")))
+            assert sorted(asked) == [f"{fake.host}/a", f"{fake.host}/b"]

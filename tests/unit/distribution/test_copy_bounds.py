@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 
 import pytest
@@ -105,3 +107,25 @@ async def test_a_mirror_that_lies_about_several_blobs_is_asked_no_more(opened: O
             await registries.copy(source.name("app:1"), target.name("app:1"))
             assert target.has("app", made)
             assert json.loads(target.manifest("app:1").data) == made.document
+
+
+async def test_a_cancellation_while_a_copy_is_given_up_is_not_lost(opened: Opened) -> None:
+    made = image(layers=[layer(size=3_000_000)])
+    async with FakeRegistry() as source, FakeRegistry() as target, opened(source, target) as registries:
+        source.put("app:1", made)
+        source.fail(Fault.stall(after=1_500_000), on="GET blob", reference=made.layers[0].digest)
+        giving_up = target.fail(Fault.stall(), on="DELETE upload")
+
+        async def watch() -> None:
+            async with contextlib.aclosing(registries.copy_stream(source.name("app:1"), target.name("app:1"))) as steps:
+                async for step in steps:
+                    if step.status == "moving":
+                        break
+
+        watching = asyncio.create_task(watch())
+        await giving_up.reached()
+        watching.cancel()
+        await asyncio.sleep(0)
+        giving_up.release()
+        with pytest.raises(asyncio.CancelledError):
+            await watching

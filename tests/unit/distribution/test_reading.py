@@ -32,7 +32,7 @@ from aiodocker_images.models import Platform
 from aiodocker_images.testing import BEHAVIOURS, FakeRegistry, Fault, TokenAuth, artifact, image, index, random_bytes
 from tests.conftest import Leftovers
 
-from .conftest import Opened
+from .conftest import AT_ONCE, Opened
 
 
 async def blob(registries: RegistryService, repository: str, digest: str) -> bytes:
@@ -565,6 +565,19 @@ async def test_a_mirror_that_is_down_is_passed_over(opened: Opened) -> None:
             await registries.manifest(fake.name("app:1"))
 
 
+async def test_a_mirror_that_wants_to_be_left_alone_is_not_waited_for(opened: Opened) -> None:
+    async with FakeRegistry() as mirror, FakeRegistry() as fake:
+        configs = {fake.host: RegistryConfig(mirrors=(mirror.host,))}
+        async with opened(fake, mirror, registries=configs) as registries:
+            for each in (mirror, fake):
+                each.put("app:1", image())
+            mirror.fail(Fault.refuse(429, retry_after=600), times=None)
+            for _ in range(3):
+                await registries.digest(fake.name("app:1"))
+            assert len(mirror.requests) == 1
+            assert len(fake.requests) == 3
+
+
 # The life of a service
 
 
@@ -605,6 +618,20 @@ async def test_closing_ends_what_is_under_way(opened: Opened) -> None:
             await registries.aclose()
             with pytest.raises(DockerError):
                 await reading
+
+
+@pytest.mark.parametrize("retry", [AT_ONCE, Retry(initial=600, maximum=600, jitter=0)], ids=["pause", "retry"])
+async def test_closing_ends_what_waits_for_another_attempt(opened: Opened, retry: Retry) -> None:
+    async with FakeRegistry() as fake:
+        async with opened(fake, retry=retry) as registries:
+            fake.put("app:1", image())
+            fake.fail(Fault.refuse(429, retry_after=600) if retry is AT_ONCE else Fault.refuse(500), times=None)
+            waiting = asyncio.create_task(registries.digest(fake.name("app:1")))
+            while not (fake.requests and fake.requests[0].done):
+                await asyncio.sleep(0.01)
+            await registries.aclose()
+            with pytest.raises(DockerError):
+                await waiting
 
 
 @pytest.mark.parametrize("wrong", [{"concurrency": 0}, {"idle_timeout": 0.0}, {"connect_timeout": -1.0}])

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 
-from aiodocker_images import ConfigError, ConflictError, InvalidReferenceError, NotFoundError, TagImmutableError
+from aiodocker_images import (
+    ConfigError,
+    ConflictError,
+    DockerError,
+    FrameDecodeError,
+    InvalidReferenceError,
+    NotFoundError,
+    TagImmutableError,
+)
+from aiodocker_images._distribution import repository
 from aiodocker_images.testing import BEHAVIOURS, FakeRegistry, Fault, Manifest, artifact, image, index
 
 from .conftest import Opened
@@ -188,3 +198,49 @@ async def test_the_pages_of_referrers_are_followed_and_end(opened: Opened) -> No
         assert len(await registries.referrers(fake.name("app:1"))) == 5
         fake.fail(Fault.link_loop(), on="GET referrers", times=None)
         assert len(await registries.referrers(fake.name("app:1"))) <= 5
+
+
+@pytest.mark.parametrize("fault", [Fault.refuse(404), Fault.refuse(400), Fault.html()], ids=["404", "400", "HTML"])
+async def test_a_later_page_of_referrers_that_is_refused_is_no_end_of_them(opened: Opened, fault: Fault) -> None:
+    made = image()
+    like = dataclasses.replace(BEHAVIOURS["oci"], page_size=2)
+    async with FakeRegistry(like) as fake, opened(fake) as registries:
+        fake.put("app:1", made, *(signed(made, content=str(number).encode()) for number in range(5)))
+        fake.fail(fault, on="GET referrers", skip=1)
+        with pytest.raises(DockerError):
+            await registries.referrers(fake.name("app:1"))
+
+
+async def test_the_numbers_of_tags_and_referrers_are_limited(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repository, "MAX_TAGS", 3)
+    monkeypatch.setattr(repository, "MAX_REFERRERS", 3)
+    made = image()
+    async with FakeRegistry() as fake, opened(fake) as registries:
+        fake.put("app:1", made, *(signed(made, content=str(number).encode()) for number in range(4)))
+        fake.tag("app:1", "2", "3")
+        assert len(await registries.tags(fake.name("app"))) == 3
+        with pytest.raises(FrameDecodeError, match="more than 3 referrers"):
+            await registries.referrers(fake.name("app:1"))
+        fake.tag("app:1", "4")
+        with pytest.raises(FrameDecodeError, match="more than 3 tags"):
+            await registries.tags(fake.name("app"))
+
+
+async def test_an_image_that_a_name_has_which_is_no_tag_is_not_removed(opened: Opened) -> None:
+    async with FakeRegistry("distribution 2.8") as fake, opened(fake) as registries:
+        fake.put("app:1", image())
+        listed = json.dumps({"name": "app", "tags": ["1", "../../v2/app/manifests/x?y\r\nHost: evil"]}).encode()
+        fake.fail(Fault.refuse(200, body=listed), on="GET tags", times=None)
+        with pytest.raises(ConflictError, match="only_tag=False"):
+            await registries.remove(fake.name("app:1"))
+        assert fake.tags("app") != {}
+        assert all("evil" not in each.target for each in fake.requests)
+
+
+async def test_the_digest_that_is_removed_is_the_one_that_was_named(opened: Opened) -> None:
+    made = image()
+    async with FakeRegistry() as fake, opened(fake) as registries:
+        fake.put("app", made)
+        fake.fail(Fault.lie(about="digest"), on="HEAD manifest", times=None)
+        await registries.remove(fake.name(f"app@{made.digest}"))
+        assert fake.manifests("app") == []
