@@ -311,6 +311,11 @@ def _hosts(hosts: Mapping[str, str] | Iterable[str]) -> tuple[str, ...]:
         pairs = list(cast("Mapping[str, str]", hosts).items())
     else:
         pairs = [host.partition("=" if "=" in host else ":")[::2] for host in texts("extra_hosts", hosts)]
+    for name, address in pairs:
+        if not name or not address:
+            raise InvalidArgumentError(
+                f"each of extra_hosts must be a name and an address, not {f'{name}:{address}'!r}"
+            )
     return tuple(f"{name}:{_without_brackets(address)}" for name, address in pairs)
 
 

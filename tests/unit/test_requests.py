@@ -80,7 +80,8 @@ class Wire:
 
     @property
     def only(self) -> Sent:
-        (sent,) = self.sent
+        """The one request, but for the questions that follow it: which platform came, which tags there are."""
+        (sent,) = self.sent[:1] if all(each.method == "GET" for each in self.sent[1:]) else self.sent
         return sent
 
 
@@ -485,7 +486,7 @@ async def test_a_stream_sends_what_its_twin_sends(wire: Wire, coroutine: Call, s
     async with ImageService(NOWHERE, api_version=NEWEST) as images:
         await coroutine(images)
         await stream(images)
-    one, other = wire.sent
+    one, other = (sent for sent in wire.sent if sent.method == wire.sent[0].method)
     assert one == other
 
 
