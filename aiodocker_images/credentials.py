@@ -13,7 +13,7 @@ import msgspec
 from ._arguments import check_mapping, wrong
 from ._encoding import encode_json
 from .errors import CredentialHelperError
-from .reference import DOCKER_HUB, LEGACY_DOCKER_HUB
+from .reference import DOCKER_HUB, DOCKER_HUB_HOST, LEGACY_DOCKER_HUB
 
 __all__ = ["Keychain", "ListingKeychain", "MultiKeychain", "RegistryAuth", "RepositoryKeychain", "StaticKeychain"]
 
@@ -24,7 +24,7 @@ LOGGER: Final = logging.getLogger(__package__)
 # What `docker login` stores the Hub's credentials under, and what the daemon compares with.
 DOCKER_HUB_SERVER: Final = f"https://{LEGACY_DOCKER_HUB}/v1/"
 
-_DOCKER_HUB_HOSTS: Final = frozenset({DOCKER_HUB, LEGACY_DOCKER_HUB, "registry-1.docker.io"})
+_DOCKER_HUB_HOSTS: Final = frozenset({DOCKER_HUB, LEGACY_DOCKER_HUB, DOCKER_HUB_HOST})
 _API_PATHS: Final = frozenset({"v1", "v2"})  # of addresses that were stored without a scheme
 _TOKEN_USER: Final = "<token>"  # noqa: S105 - a user name: the docker CLI's mark of an identity token
 _SECRETS: Final = ("password", "identity_token", "registry_token")

@@ -26,6 +26,7 @@ MAX_PATH = 255  # characters, Docker Hub's "library/" included, the domain not
 MAX_TAG = 128
 
 LEGACY_DOCKER_HUB = "index.docker.io"
+DOCKER_HUB_HOST = "registry-1.docker.io"  # which answers the distribution API
 _OFFICIAL = "library"  # the namespace on Docker Hub of images with a one-word name
 DIGEST_LENGTHS = {"sha256": 64, "sha384": 96, "sha512": 128}  # hex digits
 

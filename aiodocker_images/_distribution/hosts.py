@@ -19,13 +19,11 @@ from aiodocker_images._aio.threads import in_thread
 from aiodocker_images._http.tls import client_context
 from aiodocker_images.endpoint import TLSConfig
 from aiodocker_images.errors import ConfigError, RegistryUnreachableError, shown
-from aiodocker_images.reference import DOCKER_HUB
+from aiodocker_images.reference import DOCKER_HUB, DOCKER_HUB_HOST
 
 from .config import RegistryConfig
 
 __all__ = ["Hosts", "Route", "resolve_location", "same_origin"]
-
-DOCKER_HUB_HOST: Final = "registry-1.docker.io"
 
 MAX_LOCATION: Final = 16 << 10
 """Characters of a URL that a registry sends us to; a signed one has some thousand."""

@@ -20,6 +20,7 @@ from yarl import URL
 
 from aiodocker_images._aio.threads import outlast, retrieve
 from aiodocker_images._http.guard import GuardedResponse
+from aiodocker_images._http.ownership import CLOSED, INTERRUPTED, Owner
 from aiodocker_images._version import __version__
 from aiodocker_images.errors import (
     DockerError,
@@ -133,20 +134,16 @@ class Transport:
         self._connect_timeout = connect_timeout
         self._idle_timeout = idle_timeout
         self._session: aiohttp.ClientSession | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._owner = Owner()
         self._answers: set[Answer] = set()
         self._closed = False
         self._closing = asyncio.Event()
 
     def check_usable(self) -> None:
-        """Raise `ServiceClosedError` if the service was closed, or belongs to another loop."""
-        loop = asyncio.get_running_loop()
+        """Raise `ServiceClosedError` if the service was closed, or belongs to another loop or process."""
         if self._closed:
-            raise ServiceClosedError("this service is closed")
-        if self._loop is None:
-            self._loop = loop
-        elif self._loop is not loop:
-            raise ServiceClosedError("this service was opened in another event loop; make one for each loop")
+            raise ServiceClosedError(CLOSED)
+        self._owner.claim()
 
     async def send(self, request: Request) -> Answer:
         """Send a request and return its answer when the head is there.
@@ -223,7 +220,7 @@ class Transport:
     def failure(self, error: Exception, where: str, *, answered: bool) -> DockerError:
         """Make the exception for what aiohttp or the operating system raised; a bug of ours stays as it is."""
         ours = (
-            StreamInterruptedError("the service was closed in the middle of it")
+            StreamInterruptedError(INTERRUPTED)
             if self._closed
             else _translate(error, where, answered=answered, idle=self._idle_timeout, connect=self._connect_timeout)
         )

@@ -17,6 +17,9 @@ __all__ = ["Owner", "close_forgotten", "drop_connections"]
 
 Place: TypeAlias = Literal["nowhere", "here", "another thread", "a stopped loop", "a closed loop", "another process"]
 
+CLOSED: Final = "this service is closed"
+INTERRUPTED: Final = "the service was closed in the middle of it"
+
 LOOK_SECONDS: Final = 0.1
 """Seconds between two looks whether the loop of another thread still runs: one that has stopped closes nothing."""
 

@@ -45,7 +45,7 @@ from .connector import Link
 from .documents import check_objects, may_have_too_many_objects, read_document
 from .guard import GuardedResponse
 from .negotiation import Negotiation
-from .ownership import Owner, close_forgotten, drop_connections
+from .ownership import CLOSED, INTERRUPTED, Owner, close_forgotten, drop_connections
 from .ping import read_ping
 from .refusals import api_error_class, no_success, read_error, version_refused
 from .request_body import Body
@@ -432,7 +432,7 @@ class Transport:
 
     def _interruption(self) -> StreamInterruptedError | None:
         """Return what a call under way meets when the service is closed; None as long as it is not."""
-        return StreamInterruptedError("the service was closed in the middle of it") if self._closed else None
+        return StreamInterruptedError(INTERRUPTED) if self._closed else None
 
     def _must_be_open(self) -> None:
         if (interruption := self._interruption()) is not None:
@@ -441,7 +441,7 @@ class Transport:
     def must_be_usable(self) -> None:
         """Raise `ServiceClosedError` if the service was closed, or belongs to another loop or process."""
         if self._closed:
-            raise ServiceClosedError("this service is closed")
+            raise ServiceClosedError(CLOSED)
         self._owner.claim()
 
     async def session(self, *, shared: bool) -> aiohttp.ClientSession:

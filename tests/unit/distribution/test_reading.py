@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import datetime
+import os
 from collections.abc import Callable
 
 import pytest
@@ -606,6 +607,17 @@ def test_a_service_belongs_to_its_loop() -> None:
         with pytest.raises(ServiceClosedError, match="another event loop"):
             second.run(use(registries))
         first.run(registries.aclose())
+
+
+async def test_a_service_is_not_used_on_both_sides_of_a_fork(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with FakeRegistry() as fake, opened(fake) as registries:
+        fake.put("app:1", image())
+        await registries.digest(fake.name("app:1"))
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "getpid", lambda: 1)
+            with pytest.raises(ServiceClosedError, match="before a fork"):
+                await registries.digest(fake.name("app:1"))
+        assert len(fake.requests) == 1
 
 
 async def test_closing_ends_what_is_under_way(opened: Opened) -> None:
