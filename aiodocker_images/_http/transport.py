@@ -342,21 +342,21 @@ class Transport:
 
     async def ping(self) -> Ping:
         """Ask the daemon, outside of any version, what it is."""
-        words, outer = "", sys.exception()
+        status, words, outer = 0, "", sys.exception()
         failure: DockerError | None = None
         for method in ("HEAD", "GET"):  # a proxy may refuse HEAD
             try:
                 session = await self.session(shared=True)
                 async with session.request(method, self.url("/_ping"), allow_redirects=False) as response:
-                    headers = response.headers
+                    headers, status = response.headers, response.status
                     # A daemon in trouble answers with status 500, and with these headers all the same.
                     if (answer := read_ping(headers)) is not None:
                         self.versions.heard(answer.api_version)
                         return answer
-                    if method == "GET" and response.status >= 400:
+                    if method == "GET" and status >= 400:
                         # Docker Desktop says here that it is paused, and a proxy why it lets nobody through.
                         body = await read_error_body(response, self.idle_timeout)
-                        words = read_error(response.status, response.reason, body)[1]
+                        words = read_error(status, response.reason, body)[1]
             except DockerError:
                 raise
             except asyncio.CancelledError as error:
@@ -369,8 +369,7 @@ class Transport:
             raise failure
         reason = f": {words}" if words else " and no Api-Version header"
         raise DaemonUnreachableError(
-            f"no Docker Engine answered the ping, but status {response.status}{reason}"
-            + failures.tls_hint(self.endpoint)
+            f"no Docker Engine answered the ping, but status {status}{reason}" + failures.tls_hint(self.endpoint)
         )
 
     def _unanswered(self, error: Exception) -> DockerError:
