@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 from aiodocker_images.errors import (
     DigestMismatchError,
     ForbiddenError,
+    FrameDecodeError,
     NotFoundError,
     RateLimitedError,
     RegistryUnreachableError,
@@ -48,6 +49,9 @@ _FALLS_THROUGH: Final = (
     ForbiddenError,
     RegistryUnreachableError,
     StreamInterruptedError,
+    # A mirror that lies, or sends what is no manifest: the next one is asked for the same digest or name.
+    DigestMismatchError,
+    FrameDecodeError,
 )
 """After which the next of several repositories is asked; the registry itself is the last."""
 

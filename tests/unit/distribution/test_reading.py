@@ -557,6 +557,19 @@ async def test_the_registry_is_asked_where_its_mirror_fails(opened: Opened, faul
             assert fake.count("GET blob") == 1
 
 
+@pytest.mark.parametrize("fault", [Fault.lie(), Fault.refuse(200, body=b"[")], ids=["another content", "no manifest"])
+async def test_a_mirror_that_lies_about_manifests_is_passed_over(opened: Opened, fault: Fault) -> None:
+    async with FakeRegistry() as mirror, FakeRegistry() as fake:
+        configs = {fake.host: RegistryConfig(mirrors=(mirror.host,))}
+        async with opened(fake, mirror, registries=configs) as registries:
+            content = image()
+            for each in (mirror, fake):
+                each.put("app:1", content)
+            mirror.fail(fault, on="GET manifest", times=None)
+            manifest = await registries.manifest(fake.name("app:1"))
+            assert (manifest.digest, manifest.data) == (content.digest, content.data)
+
+
 async def test_a_mirror_that_is_down_is_passed_over(opened: Opened) -> None:
     async with FakeRegistry() as gone:
         host = gone.host
