@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+import sys
 from collections.abc import AsyncGenerator, Awaitable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, cast
@@ -158,6 +159,7 @@ class Transport:
         payload = _Payload(request.body, self._idle_timeout) if isinstance(request.body, Body) else None
         data = payload if payload is not None else request.body
         failure: Exception
+        outer = sys.exception()
         try:
             response = await self._opened().request(
                 request.method,
@@ -172,7 +174,8 @@ class Transport:
             )
         except Exception as error:  # noqa: BLE001 - translated, or raised as it is
             failure = self._failure_of(error, payload, where)
-        except BaseException:
+        except BaseException as error:
+            without_frames(error, outer=outer)  # those of aiohttp have the headers in their variables
             if payload is not None:
                 await payload.abandon()
             raise

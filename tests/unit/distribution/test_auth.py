@@ -286,13 +286,31 @@ async def test_no_secret_is_in_an_error_or_in_the_variables_of_its_frames(opened
                     try:
                         await registries.digest(fake.name("app:1"))
                     except Exception as error:  # noqa: BLE001 - any of them is looked at
-                        shown = io.StringIO()
-                        told = Traceback.from_exception(type(error), error, error.__traceback__, show_locals=True)
-                        Console(file=shown, width=200, color_system=None).print(told)
-                        text = shown.getvalue() + "".join(traceback.format_exception(error)) + repr(error)
-                        assert "secret" not in text.replace("test_no_secret", "")
-                        assert BASIC.removeprefix("Basic ") not in text
+                        check_without_secrets(error)
         assert "secret" not in repr(registries)
+
+
+def check_without_secrets(error: BaseException) -> None:
+    shown = io.StringIO()
+    # Without the lines around: of this file, they have the word.
+    told = Traceback.from_exception(type(error), error, error.__traceback__, show_locals=True, extra_lines=0)
+    Console(file=shown, width=200, color_system=None).print(told)
+    text = shown.getvalue() + "".join(traceback.format_exception(error)) + repr(error)
+    assert "secret" not in text.replace("test_no_secret", "")
+    assert BASIC.removeprefix("Basic ") not in text
+
+
+async def test_no_secret_is_in_the_variables_of_a_cancelled_request(opened: Opened) -> None:
+    async with FakeRegistry(auth=BasicAuth("alice", "secret")) as fake, opened(fake) as registries:
+        fake.put("app:1", index())
+        await registries.digest(fake.name("app:1"))
+        stalled = fake.fail(Fault.stall(of="response"), on="HEAD manifest")
+        asking = asyncio.create_task(registries.digest(fake.name("app:1")))
+        await stalled.reached()
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await asking
+        check_without_secrets(caught.value)
 
 
 async def test_the_token_server_counts_as_a_part_of_the_registry(opened: Opened) -> None:
