@@ -216,12 +216,13 @@ def every_byte(pytestconfig: pytest.Config) -> bool:
     return bool(pytestconfig.getoption("--every-byte"))
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep all tests of the one Engine in one process, where several run tests at the same time."""
-    for item in items:
-        if item.get_closest_marker("engine") or item.get_closest_marker("once"):
-            item.add_marker(pytest.mark.xdist_group("the Engine"))
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Keep all tests of the one Engine in one process, where several run tests at the same time.
+
+    This is the only hook that is certain to run before pytest-xdist looks for the groups.
+    """
+    if item.get_closest_marker("engine") or item.get_closest_marker("once"):
+        item.add_marker(pytest.mark.xdist_group("the Engine"))
 
 
 def pytest_collection_finish() -> None:
