@@ -13,7 +13,7 @@ SWEEP ?= sample
 
 BIN := .venv/bin
 # Tests run on all cores; those of the one Engine stay together in one process. WORKERS=0 runs them in this one.
-OPTIONS = -n $(WORKERS) --dist loadgroup $(if $(filter every-byte,$(SWEEP)),--every-byte)
+OPTIONS = -n $(WORKERS) --dist loadscope $(if $(filter every-byte,$(SWEEP)),--every-byte)
 PYTEST = $(BIN)/python -m pytest $(OPTIONS)
 # ENGINES=all runs the tests marked `engine` on every Engine, two Engines at a time, and the others once.
 CHOSEN = $(if $(filter all,$(ENGINES)),$(shell $(BIN)/python -m engines list | cut -d' ' -f1),$(ENGINES))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
+import importlib
 import logging
 import os
 import signal
@@ -14,7 +16,7 @@ import tempfile
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import hypothesis
 import pytest
@@ -216,13 +218,24 @@ def every_byte(pytestconfig: pytest.Config) -> bool:
     return bool(pytestconfig.getoption("--every-byte"))
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Keep all tests of the one Engine in one process, where several run tests at the same time.
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:  # noqa: ANN401 - xdist's Producer
+    """Keep all tests that need the one Engine in one process; the others go wherever there is room.
 
-    This is the only hook that is certain to run before pytest-xdist looks for the groups.
+    pytest-xdist's own groups (`--dist loadgroup`, 3.8) have no effect with pytest 9.2.
     """
-    if item.get_closest_marker("engine") or item.get_closest_marker("once"):
-        item.add_marker(pytest.mark.xdist_group("the Engine"))
+    if config.getoption("dist") != "loadscope":
+        return None
+    scheduler: Any = importlib.import_module("xdist.scheduler").LoadScopeScheduling(config, log)
+    scheduler._split_scope = lambda nodeid: "the Engine" if _needs_engine(nodeid.partition("::")[0]) else nodeid
+    return scheduler
+
+
+@functools.cache
+def _needs_engine(file: str) -> bool:
+    """Whether tests of a file are marked so."""
+    text = (Path(__file__).parents[1] / file).read_text(encoding="utf-8")
+    return "mark.engine" in text or "mark.once" in text
 
 
 def pytest_collection_finish() -> None:
