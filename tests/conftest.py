@@ -16,7 +16,7 @@ import tempfile
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import hypothesis
 import pytest
@@ -227,8 +227,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:  # n
     if config.getoption("dist") != "loadscope":
         return None
     scheduler: Any = importlib.import_module("xdist.scheduler").LoadScopeScheduling(config, log)
-    scheduler._split_scope = lambda nodeid: "the Engine" if _needs_engine(nodeid.partition("::")[0]) else nodeid
-    return scheduler
+    scheduler._split_scope = _scope_of
+    return cast("object", scheduler)
+
+
+def _scope_of(nodeid: str) -> str:
+    return "the Engine" if _needs_engine(nodeid.partition("::")[0]) else nodeid
 
 
 @functools.cache
