@@ -47,6 +47,13 @@ async def before(engine: ImageService) -> AsyncGenerator[set[tuple[str, tuple[st
     assert await all_names(engine) == names
 
 
+async def until_nothing_comes(engine: ImageService) -> None:
+    """Return when the Engine has ended the pulls of a killed program, which it may do a moment after that."""
+    names: object = None
+    while names != (names := await all_names(engine)):
+        await asyncio.sleep(1)
+
+
 async def all_names(engine: ImageService) -> set[tuple[str, tuple[str, ...]]]:
     return {(image.id, tuple(sorted(image.repo_tags))) for image in await engine.list(all=True)}
 
@@ -288,6 +295,7 @@ async def test_a_killed_program_started_again_does_what_is_left(
         await asyncio.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     await process.wait()
+    await until_nothing_comes(engine)
 
     done = await all_of(mirror(engine, jobs, concurrency=2, journal=journal))
     assert {outcome.ok for outcome in done.values()} == {True}
