@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, TypeVar
@@ -28,6 +29,7 @@ from aiodocker_images.errors import (
     ForbiddenError,
     InvalidPlatformError,
     NotFoundError,
+    PlatformMismatchError,
     UnauthorizedError,
 )
 from aiodocker_images.models import Platform
@@ -38,6 +40,11 @@ from .json_stream import FrameDecoder
 from .outcomes import Outcome
 
 __all__ = ["REGISTRY_CONFIG", "Operation", "Operator", "chosen_platform"]
+
+# Docker 20.10 and 26 end the pull with it, and have the image all the same; newer ones only warn.
+_OTHER_PLATFORM: Final = re.compile(
+    r"does not match the specified platform: wanted ([\w./()+-]{1,100}), actual: ([\w./()+-]{1,100})$"
+)
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
@@ -134,6 +141,10 @@ class Operator:
 
     def _check(self, frame: ProgressFrame, operation: Operation[Any]) -> None:
         if (message := frame.failure) is not None:
+            if operation.call.verb == "pull" and (other := _OTHER_PLATFORM.search(message)) is not None:
+                wanted, actual = other.groups()
+                came = f"the image that came is for {actual}, not for {wanted}"
+                raise PlatformMismatchError(came, wanted=wanted, actual=actual)
             code = frame.error_detail.code if frame.error_detail else None
             raise self._transport.api_error(operation.call, message, None, code=code or None)
 

@@ -15,7 +15,7 @@ class SlowRegistry(FakeRegistry):
 
     def __init__(self) -> None:
         super().__init__()
-        self._layer = layer(size=1 << 20, seed=secrets.randbits(64))
+        self._layer = layer(size=1 << 20, seed=secrets.randbits(64), format="docker")  # Podman takes no mixture
         self.digest = self.put("slow:1", image([self._layer], format="docker"))
         self._trickle = self._slow_down()
 
