@@ -275,6 +275,8 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Show how many faults were injected; note what this run came to, for the summary of the runs on all Engines."""
+    if hasattr(config, "workerinput"):
+        return  # one of several processes: the one that reports adds them up
     if injected := table(INJECTED):
         terminalreporter.section("faults injected")
         for line in injected:
