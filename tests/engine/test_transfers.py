@@ -166,10 +166,11 @@ async def test_every_form_of_source_and_target_works(engine: ImageService, tmp_p
         for start in range(0, len(root), 1000):
             yield root[start : start + 1000]
 
-    ids = set[str]()
+    ids, made = set[str](), set[str]()
     with path.open("rb") as file:
         for source in (path, str(path), root, file, io.BytesIO(root), pieces(), [root]):
             result = await engine.import_image(source, reference=name)
+            made.add(result.id)
             layers = (await engine.inspect(result.id)).root_fs
             assert layers is not None
             ids.update(layers.layers)
@@ -181,7 +182,8 @@ async def test_every_form_of_source_and_target_works(engine: ImageService, tmp_p
     assert (await engine.load(buffer)).references == (name,)
     await engine.remove(name)
     for leftover in await engine.list(filters={"dangling": True}):
-        await engine.remove(leftover.id)
+        if leftover.id in made:  # others may be in use by the container of a build that failed
+            await engine.remove(leftover.id)
 
 
 async def test_the_engine_fetches_an_import_from_a_url(engine: ImageService) -> None:
