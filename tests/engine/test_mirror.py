@@ -49,9 +49,10 @@ async def before(engine: ImageService) -> AsyncGenerator[set[tuple[str, tuple[st
 
 async def until_nothing_comes(engine: ImageService) -> None:
     """Return when the Engine has ended the pulls of a killed program, which it may do a moment after that."""
-    names: object = None
-    while names != (names := await all_names(engine)):
+    before, now = set[tuple[str, tuple[str, ...]]](), await all_names(engine)
+    while before != now:
         await asyncio.sleep(1)
+        before, now = now, await all_names(engine)
 
 
 async def all_names(engine: ImageService) -> set[tuple[str, tuple[str, ...]]]:
