@@ -96,7 +96,7 @@ class Build(Operator):
         Podman builds in its own way: it takes no notice of `builder`, `network_mode` and `isolation`, and refuses
         `extra_hosts` and `ulimits` in Docker's form.
 
-        Raises `APIError` (most often `ServerError`) for a failed step, with the end of its output;
+        Raises `BuildStepError` for a failed step, with the end of its output, and `ServerError` for other failures;
         `InvalidParameterError` for a Dockerfile that cannot be read; `LocalFileError` for a context that cannot,
         or that changes meanwhile; `ConfigError` for a pattern in a `.dockerignore`; ValueError for a combination
         that the builder would ignore; `InvalidReferenceError`, `StreamInterruptedError` and every other

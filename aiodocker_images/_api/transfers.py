@@ -195,8 +195,9 @@ class Transfers(Images):
         `quiet` asks the daemon for no progress.
 
         Raises `LocalFileError` for a file that cannot be read, before anything is sent if it cannot be
-        opened; what an iterable raises, as it is; the daemon's own message for what is no archive
-        (`APIError`); `NoSpaceError`, `StreamInterruptedError` and every other `DockerError`.
+        opened; what an iterable raises, as it is; `InvalidArchiveError` for an archive that the Engine cannot read;
+        `StreamInterruptedError`, also if the Engine does not name every image that the archive announces;
+        `NoSpaceError` and every other `DockerError`.
         POST /images/load (API 1.41).
         """
         return await self._run(_load(source, platforms, quiet=quiet), on_progress)
