@@ -20,7 +20,7 @@ CHOSEN = $(if $(filter all,$(ENGINES)),$(shell $(BIN)/python -m engines list | c
 SUMMARY := .cache/summary
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test unit newest oldest torture recordings bench check format clean
+.PHONY: demo test unit newest oldest torture recordings bench check docs format clean
 
 demo: .venv/.demo  ## import, tag, push, remove, pull, save, load on a real Engine: yours if DOCKER_HOST is set
 	@$(BIN)/python -m engines run auto -- $(BIN)/python examples/quickstart.py
@@ -83,6 +83,10 @@ check: .venv/.dev  ## lint, format, types, layers
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports --no-cache
 
+docs: .venv/.docs  ## the site, in build/site: every page, every link inside, and the reference out of the docstrings
+	@$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --quiet --jobs auto docs build/site
+	@echo "build/site/index.html"
+
 format: .venv/.dev  ## what check asks for
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -97,6 +101,10 @@ clean:  ## forget the virtual environment and the unpacked Engines
 .venv/.dev: pyproject.toml constraints.txt | .venv/bin/pip
 	@$(INSTALL) --editable '.[dev]'
 	@touch $@ .venv/.demo
+
+.venv/.docs: pyproject.toml constraints.txt | .venv/.dev
+	@$(INSTALL) --editable '.[docs]'
+	@touch $@
 
 # Debian's Python has no pip, and the pip of .venv is as old as its Python.
 .cache/python%/.dev: pyproject.toml constraints.txt | .venv/.dev

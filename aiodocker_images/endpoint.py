@@ -186,7 +186,7 @@ class Endpoint:
 
     @property
     def scheme(self) -> str:
-        """The part before `://`, in lower case; empty if there is none."""
+        """The part before the colon, in lower case; empty if there is none."""
         scheme, separator, _ = self.url.partition("://")
         return scheme.lower() if separator else ""
 
@@ -202,7 +202,7 @@ class Endpoint:
 
     @property
     def ssh_target(self) -> SSHTarget:
-        """The parts of an `ssh://` address."""
+        """The parts of an address that begins with ssh:."""
         parts = _SSH.fullmatch(self._rest)
         if parts is None:
             raise self._error("expected ssh://user@host:port/path/to/docker.sock, all but the host optional")

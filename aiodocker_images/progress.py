@@ -196,6 +196,8 @@ class _Part:
 class ProgressTracker:
     """Fold the frames of one pull, push, load or import into a bar per layer and one for the whole.
 
+    ::
+
         async for frame in images.pull_stream("alpine:3.20"):
             tracker.update(frame)
             for layer in tracker.layers.values():
