@@ -21,6 +21,8 @@ from aiodocker_images.models import Descriptor, Platform
 
 from .image_config import MAX_CONFIG, read_platform
 from .manifests import MAX_DEPTH, Manifest, is_foreign, platform_matches
+from .planned import PlannedTarget
+from .registry import count_blob
 from .results import CopyResult, CopyStatus, CopyStep
 from .slots import Slots
 from .source import RegistrySource
@@ -50,6 +52,7 @@ class Options:
     platforms: tuple[Platform, ...] | None = None  # None: all
     sparse: bool = False
     force: bool = False
+    resumed: bool = False  # an earlier copy to the same target was ended before its end
     copy_foreign: bool = False
     referrers: bool = False
     artifact_types: frozenset[str] = frozenset()  # of referrers; empty: all
@@ -71,6 +74,7 @@ class Copy:
         self._manifests: set[str] = set()
         self._left: dict[str, None] = {}
         self._referrers: dict[str, None] = {}
+        self._left_tags: dict[str, None] = {}
         self._asked: set[str] = set()
         self._met: set[str] = set()
         self._bytes = 0  # of manifests
@@ -89,7 +93,7 @@ class Copy:
             await self._bring_referrers(top, children)
             return self._result(top.digest, read.digest, because="the target has the same digest")
         self._target.check(top)
-        self._looks = present is not None and not self._options.force
+        self._looks = (present is not None or self._options.resumed) and not self._options.force
         await self._bring_all(top, children)
         self._manifests.add(top.digest)
         await self._progress.told("manifest", "moved", top.descriptor)
@@ -196,13 +200,15 @@ class Copy:
             if not self._options.artifact_types or descriptor.artifact_type in self._options.artifact_types:
                 await self._child_once(descriptor, depth + 1)
                 self._referrers[descriptor.digest] = None
-        if isinstance(self._source, RegistrySource) and isinstance(self._target, RegistryTarget):
+        if isinstance(self._source, RegistrySource) and isinstance(self._target, RegistryTarget | PlannedTarget):
             for tag, descriptor in (await self._source.signatures(subject)).items():
                 manifest = await self._source.manifest(descriptor)
                 await self._bring(manifest, manifest.children, depth + 1)
-                await self._target.write_tag(manifest, tag)
-                self._manifests.add(descriptor.digest)
-                self._referrers[descriptor.digest] = None
+                if await self._target.write_tag(manifest, tag):
+                    self._manifests.add(descriptor.digest)
+                    self._referrers[descriptor.digest] = None
+                else:
+                    self._left_tags[tag] = None
 
     def _leaves(self, blob: Descriptor) -> bool:
         return is_foreign(blob) and not self._options.copy_foreign
@@ -261,6 +267,7 @@ class Copy:
             bytes_there=sums["there"],
             left_foreign=tuple(self._left),
             referrers=tuple(self._referrers),
+            left_tags=tuple(self._left_tags),
         )
 
 
@@ -306,6 +313,7 @@ class _Progress:
         self._done += size - self._current.pop(blob.digest, 0)
         self.done.add(blob.digest)
         self.sums[status] += size
+        count_blob(status, size)
         await self.told("blob", status, blob, size)
 
     async def told(self, kind: str, status: CopyStatus, what: Descriptor, current: int | None = None) -> None:

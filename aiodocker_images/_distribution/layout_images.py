@@ -34,6 +34,7 @@ from .manifests import MAX_MANIFEST_SIZE, Manifest
 from .stores import BlobContent, Written
 
 __all__ = [
+    "LayoutGlance",
     "LayoutPlace",
     "LayoutSource",
     "LayoutTarget",
@@ -190,6 +191,35 @@ class LayoutTarget:
             await in_thread(output.commit)
         finally:
             await in_thread(output.discard)  # nothing, once it is committed
+
+
+class LayoutGlance:
+    """What a layout has, for a plan: as a target, but nothing can be written. `files` is None where no layout is."""
+
+    def __init__(self, files: LayoutFiles | None, index: LayoutIndex, who: str, name: str | None) -> None:
+        self.who = who
+        self._files = files
+        self._index = index
+        self._name = name
+
+    def check(self, manifest: Manifest) -> None:
+        """Raise `UnsupportedManifestError` for what cannot be copied here."""
+        _refuse_schema_1(manifest)
+
+    async def resolve(self) -> Descriptor | None:
+        """Return what the image's name points to now."""
+        return None if self._name is None else self._index.lookup(self._name)
+
+    async def has_manifest(self, descriptor: Descriptor) -> bool:
+        """Whether the manifest is there."""
+        return await self.has_blob(descriptor)
+
+    async def has_blob(self, descriptor: Descriptor) -> bool:
+        """Whether a blob of this digest and size is there."""
+        if self._files is None:
+            return False
+        size = await in_thread(self._files.size, check_digest(descriptor.digest, "a blob"))
+        return size is not None and descriptor.size in {None, size}
 
 
 def _refuse_schema_1(manifest: Manifest) -> None:

@@ -28,7 +28,7 @@ from aiodocker_images.errors import (
 from aiodocker_images.reference import Reference
 
 from .layout_files import DirectoryFiles, LayoutFiles
-from .layout_images import LayoutPlace, LayoutSource, LayoutTarget, in_steps, undone_if_cancelled
+from .layout_images import LayoutGlance, LayoutPlace, LayoutSource, LayoutTarget, in_steps, undone_if_cancelled
 from .layout_index import LayoutImage, LayoutIndex, check_layout
 from .layout_tars import TarFiles, TarOutput
 from .manifests import is_foreign
@@ -119,6 +119,19 @@ class OCILayout:
             await opened.leave_broken()
             raise
         await opened.leave(wait=target.changed and not opened.holders)
+
+    @asynccontextmanager
+    async def glance(self, default_name: str | None = None) -> AsyncGenerator[LayoutGlance, None]:
+        """Open the image to see what a copy to it would write; nothing is made, also where no layout is yet."""
+        name = self._name or default_name
+        if not await in_thread(os.path.lexists, self._file):
+            yield LayoutGlance(None, LayoutIndex(None, self._file), self._file, name)
+            return
+        files = await _open_files(self._file)
+        try:
+            yield LayoutGlance(files, await _read_index(files, self._file), self._file, name)
+        finally:
+            await in_thread(files.close)
 
     @asynccontextmanager
     async def held(self) -> AsyncGenerator[None, None]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
@@ -38,7 +39,7 @@ from .results import RateLimit
 from .tokens import Authorization, Authorizer, Scopes, TokenRequest
 from .transport import Answer, Body, Request, Transport
 
-__all__ = ["PASSING", "TALLY", "Call", "Registry", "Reply", "Tally", "count_retry"]
+__all__ = ["PASSING", "RETRY", "TALLY", "Call", "Registry", "Reply", "Tally", "count_blob", "count_retry"]
 
 T = TypeVar("T")
 
@@ -92,14 +93,32 @@ class Reply:
 
 @dataclass(slots=True)
 class Tally:
-    """What an operation has cost: requests, and attempts beyond the first of each."""
+    """What an operation has cost: requests, attempts beyond the first of each, and bytes of blobs by how they came.
 
+    An operation that is a part of another counts in the `outer` tally, too. `on_retry` hears of each new attempt: why,
+    and after how many seconds; `on_pause` of each registry that asked to be left alone, and for how many.
+    """
+
+    outer: Tally | None = None
+    on_retry: Callable[[DockerError, float], object] | None = None
+    on_pause: Callable[[str, float], object] | None = None
     requests: int = 0
     retries: int = 0
+    bytes: Counter[str] = field(default_factory=Counter[str])
+
+    def chain(self) -> Generator[Tally, None, None]:
+        """Yield this tally and those that it is a part of."""
+        tally: Tally | None = self
+        while tally is not None:
+            yield tally
+            tally = tally.outer
 
 
 TALLY: Final = contextvars.ContextVar[Tally]("TALLY")
 """Where the requests of the operation under way are counted; the tasks that it starts count in the same place."""
+
+RETRY: Final = contextvars.ContextVar[Retry]("RETRY")
+"""How often the operation under way tries each step, where that is not what the service says."""
 
 
 @dataclass(slots=True)
@@ -133,7 +152,7 @@ class Registry:
     ) -> None:
         self.name = name
         self.config = config
-        self.retry = retry
+        self._retry = retry
         self.limits: RateLimit | None = None
         self.mounts = Mounts()
         self._mirrored = mirrored  # whose mirror this is
@@ -146,6 +165,11 @@ class Registry:
         self._meeting: asyncio.Event | None = None  # set when the first request has been answered, or failed
         self._resume = self._next = 0.0
         self._strikes = 0
+
+    @property
+    def retry(self) -> Retry:
+        """How often a step is tried. A mirror is given up as its registry's configuration says."""
+        return self._retry if self._mirrored else RETRY.get(self._retry)
 
     async def fetch(self, call: Call, *, limit: int = MAX_ERROR_BODY) -> Reply:
         """Send a request and return its whole answer. Raises `DockerError`."""
@@ -187,13 +211,14 @@ class Registry:
                     raise
                 # The pause of a rate limit is the whole registry's, and is waited for before the next attempt.
                 seconds = 0.0 if isinstance(error, RateLimitedError) else self.retry.seconds_after(failures)
-            except (StreamInterruptedError, RegistryUnreachableError):
+                count_retry(error, max(seconds, self.pause_left()))
+            except (StreamInterruptedError, RegistryUnreachableError) as error:
                 failures += 1
                 if not call.repeat or failures >= self.retry.attempts:
                     raise
                 # The first time it may have been a kept connection that the registry was just closing.
                 seconds = self.retry.seconds_after(failures) if failures > 1 else 0.0
-            count_retry()
+                count_retry(error, seconds)
             await self._transport.sleep(seconds)
 
     async def _attempt(self, call: Call, use: Callable[[Answer, URL], Awaitable[T]]) -> T:
@@ -267,7 +292,7 @@ class Registry:
 
     async def _send(self, call: Call, url: URL, authorization: Authorization | None) -> Answer:
         route = await self._hosts.route(url)
-        _tally().requests += 1
+        _count_request()
         return await self._transport.send(
             Request(
                 method=call.method,
@@ -298,13 +323,13 @@ class Registry:
                 if failures >= self.retry.attempts:
                     raise
                 seconds = 0.0 if isinstance(error, RateLimitedError) else self.retry.seconds_after(failures)
-            count_retry()
+                count_retry(error, max(seconds, self.pause_left()))
             await self._transport.sleep(seconds)
 
     async def _asked(self, request: TokenRequest) -> bytes:
         await self._turn()
         route = await self._hosts.route(request.url)
-        _tally().requests += 1
+        _count_request()
         answer = await self._transport.send(
             Request(
                 method=request.method,
@@ -350,10 +375,16 @@ class Registry:
         if isinstance(error, RateLimitedError):
             self._strikes += 1
             asked = error.retry_after
-            self.pause(self.retry.seconds_after(self._strikes) if asked is None else asked)
+            self._asked_for(self.retry.seconds_after(self._strikes) if asked is None else asked)
         elif answer.status == 503 and (asked := retry_after(answer.headers.get("Retry-After"))) is not None:
-            self.pause(asked)
+            self._asked_for(asked)
         return error
+
+    def _asked_for(self, seconds: float) -> None:
+        self.pause(seconds)
+        for tally in _tally().chain():
+            if tally.on_pause is not None:
+                tally.on_pause(self.name, min(seconds, MAX_PAUSE))
 
     def _advised(self, error: APIError, authorization: Authorization | None) -> APIError:
         if isinstance(error, UnauthorizedError):
@@ -378,7 +409,7 @@ class Registry:
     async def _turn(self) -> None:
         """Wait until the registry may be asked."""
         loop = asyncio.get_running_loop()
-        while (seconds := self._resume - loop.time()) > 0:
+        while (seconds := self.pause_left()) > 0:
             if self._mirrored:  # the next one is asked instead
                 raise RateLimitedError(f"{self.name} is left alone for {seconds:.0f} s, as it asked for")
             await self._transport.sleep(seconds)
@@ -395,6 +426,10 @@ class Registry:
     def pause(self, seconds: float) -> None:
         """Leave the registry alone for so many seconds, or for longer if it is to be already."""
         self._resume = max(self._resume, asyncio.get_running_loop().time() + min(seconds, MAX_PAUSE))
+
+    def pause_left(self) -> float:
+        """Return for how many seconds the registry is left alone yet; 0 or less if it may be asked."""
+        return self._resume - asyncio.get_running_loop().time()
 
     def _notice(self, answer: Answer) -> None:
         limits = rate_limit(answer.headers)
@@ -417,9 +452,23 @@ def _passes(error: APIError, call: Call) -> bool:
     return isinstance(error, ServerError)
 
 
-def count_retry() -> None:
-    """Count a new attempt at something."""
-    _tally().retries += 1
+def _count_request() -> None:
+    for tally in _tally().chain():
+        tally.requests += 1
+
+
+def count_retry(error: DockerError, seconds: float) -> None:
+    """Count a new attempt at something, after `error` and so many seconds."""
+    for tally in _tally().chain():
+        tally.retries += 1
+        if tally.on_retry is not None:
+            tally.on_retry(error, seconds)
+
+
+def count_blob(status: str, size: int) -> None:
+    """Count the bytes of a blob that is at its target now: "moved", "mounted" or "there"."""
+    for tally in _tally().chain():
+        tally.bytes[status] += size
 
 
 def _tally() -> Tally:

@@ -64,7 +64,8 @@ class CopyResult(Result, frozen=True, kw_only=True):
     through this process, `mounted` from another repository of the target, `there` already. `manifests` and `blobs` are
     those that the copy was about, `requests` all that were sent, and `retries` those of them that were new attempts.
     `left_foreign` are layers that were left where their URLs say, `referrers` the manifests that refer to the image and
-    were copied with it.
+    were copied with it; `left_tags` are tags of signatures that the target keeps, because they have what the source's
+    lack.
     """
 
     source: str
@@ -80,6 +81,7 @@ class CopyResult(Result, frozen=True, kw_only=True):
     bytes_there: int = 0
     left_foreign: tuple[str, ...] = ()
     referrers: tuple[str, ...] = ()
+    left_tags: tuple[str, ...] = ()
     requests: int = 0
     retries: int = 0
 

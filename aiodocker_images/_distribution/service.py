@@ -7,9 +7,7 @@ import contextlib
 import functools
 from collections.abc import AsyncGenerator, Generator, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Final, Literal, Self
-
-import msgspec
+from typing import Any, Final, Literal, Self
 
 from aiodocker_images._aio.callbacks import check_callback, tell
 from aiodocker_images._aio.threads import outlast
@@ -27,18 +25,19 @@ from aiodocker_images.progress import OnProgress
 from aiodocker_images.reference import DOCKER_HUB, Reference
 
 from .config import RegistryConfig, by_registry, split_mirror
-from .copying import Copy, LatestSteps, Options
-from .ends import Ends, told
+from .copies import Copies
+from .copying import LatestSteps
+from .ends import Ends
 from .hosts import Hosts
 from .image_config import MAX_CONFIG, read_image
+from .layouts import OCILayout
 from .manifests import Manifest
-from .registry import TALLY, Call, Registry, Tally
+from .registry import Call, Registry
 from .removal import remove
 from .repository import Repository
 from .results import CopyResult, CopyStep, RateLimit, RegistryImage, RegistryPing
-from .slots import Slots
 from .source import RegistrySource
-from .stores import ImageSource, ImageTarget, StoredImages
+from .stores import StoredImages
 from .tag_selection import TagSelection
 from .target import RegistryTarget, Shelf
 from .transport import Transport
@@ -89,9 +88,8 @@ class RegistryService:
         self._transport = Transport(connect_timeout=connect_timeout, idle_timeout=idle_timeout)
         self._hosts = Hosts(self._configs)
         self._registries: dict[tuple[str, str], Registry] = {}
-        self._shelves: dict[str, Shelf] = {}
-        self._concurrency = concurrency
-        self._slots = Slots(self._blobs_at_once)
+        self._copies = Copies(self._repository, self._source, self._configs, concurrency)
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     def __repr__(self) -> str:
         return "RegistryService()"
@@ -277,6 +275,7 @@ class RegistryService:
         verify: bool = False,
         referrers: bool | Iterable[str] = False,
         mount_from: Iterable[str | Reference] = (),
+        resume: bool = False,
         on_progress: OnProgress[CopyStep] | None = None,
     ) -> CopyResult:
         """Copy an image from one registry to another, or from or to an `OCILayout`.
@@ -290,8 +289,9 @@ class RegistryService:
         missing. `force` also copies what the target seems to have. `verify` asks the target at the end whether it has
         the image. `referrers` also copies what refers to the image or to one of its platforms, such as signatures and
         SBOMs: all, or those of some artifact types, and cosign's tags. `mount_from` are repositories of the target's
-        registry that may have some of the blobs. `on_progress` is called with each `CopyStep`, and awaited if it is a
-        coroutine function.
+        registry that may have some of the blobs. `resume` also looks for the parts of an earlier copy that was ended
+        before it had written the tag, in a repository that seems to be empty. `on_progress` is called with each
+        `CopyStep`, and awaited if it is a coroutine function.
 
         Raises `InvalidReferenceError`, `InvalidPlatformError`, `NotFoundError`, `DigestMismatchError` for a registry
         that sends or stores something else than it says, `TagImmutableError`, `UnsupportedManifestError`,
@@ -305,33 +305,32 @@ class RegistryService:
         if sparse and chosen is None:
             raise ValueError("sparse needs platforms to choose")
         origins = [Reference.parse(each) if isinstance(each, str) else each for each in mount_from]
-        tally = Tally()
-        token = TALLY.set(tally)
-        try:
-            with self._located(str(ends)):
-                async with contextlib.AsyncExitStack() as stack:
-                    opened_source = await self._open_source(ends.source, stack)
-                    opened_target = await self._open_target(ends, origins, verify, stack)
-                    options = Options(
-                        platforms=chosen,
-                        sparse=sparse,
-                        force=force,
-                        copy_foreign=any(self._copies_foreign(each) for each in ends.registries),
-                        referrers=referrers is not False,
-                        artifact_types=frozenset() if isinstance(referrers, bool) else frozenset(referrers),
-                        registries=frozenset(ends.registries),
-                    )
-                    report = None if on_progress is None else functools.partial(tell, on_progress)
-                    result = await Copy(opened_source, opened_target, options, self._slots, report).run()
-        finally:
-            TALLY.reset(token)
-        return msgspec.structs.replace(
-            result,
-            source=told(ends.source),
-            target=told(ends.target),
-            requests=tally.requests,
-            retries=tally.retries,
+        return await self._copies.copy(
+            ends,
+            self._copies.options(ends, chosen, referrers, sparse=sparse, force=force, resumed=resume),
+            origins=origins,
+            verify=verify,
+            report=None if on_progress is None else functools.partial(tell, on_progress),
+            located=self._located,
         )
+
+    async def plan_copy(
+        self,
+        source: Reference | OCILayout,
+        target: Reference | OCILayout,
+        *,
+        platforms: Sequence[Platform] = (),
+        referrers: bool | Iterable[str] = False,
+        resume: bool = False,
+    ) -> CopyResult:
+        """Return what `copy` would come to, of as many requests as that takes without writing. For `mirror`.
+
+        What would be mounted is known only where the blob is known to be in another repository. Without `platforms`,
+        all of them would go.
+        """
+        ends = Ends.parse(source, target)
+        options = self._copies.options(ends, tuple(platforms) or None, referrers, resumed=resume)
+        return await self._copies.plan(ends, options, located=self._located)
 
     async def copy_stream(
         self,
@@ -376,36 +375,31 @@ class RegistryService:
             # Not suppressed: a cancellation of the caller, who may be waiting here, is his.
             await outlast(asyncio.gather(copying, return_exceptions=True))
 
-    async def _open_source(self, source: Reference | StoredImages, stack: contextlib.AsyncExitStack) -> ImageSource:
-        if isinstance(source, Reference):
-            return self._source(source)
-        return await stack.enter_async_context(source.open_source())
+    def end_with(self, task: asyncio.Task[Any]) -> None:
+        """Let `aclose` cancel a task and wait for it before it closes anything. For `mirror`."""
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-    async def _open_target(
-        self, ends: Ends, origins: Iterable[Reference], verify: bool, stack: contextlib.AsyncExitStack
-    ) -> ImageTarget:
-        if not isinstance(ends.target, Reference):
-            return await stack.enter_async_context(ends.target.open_target(ends.name))
-        repository = self._repository(ends.target, writes=True)
-        registry = repository.registry.name
-        also = [ends.source] if isinstance(ends.source, Reference) else []
-        paths = [self._repository(each).path for each in [*also, *origins] if registry_name(each.domain) == registry]
-        shelf = self._shelves.setdefault(registry, Shelf())
-        return RegistryTarget(repository, ends.target.tag, shelf, origins=paths, verify=verify)
+    def pause(self, registry: str, seconds: float) -> None:
+        """Leave a registry ("registry.example:5000") alone for so many seconds, as when it asks for it.
 
-    def _copies_foreign(self, registry: str) -> bool:
-        return registry in self._configs and self._configs[registry].foreign == "copy"
-
-    def _blobs_at_once(self, registry: str) -> int:
-        config = self._configs.get(registry)
-        return (config.concurrency if config is not None else None) or self._concurrency
+        Raises `InvalidReferenceError`.
+        """
+        self._registry(_registry_of(registry)).pause(seconds)
 
     async def aclose(self) -> None:
         """End what is under way, by `StreamInterruptedError` or `ServiceClosedError`, and close all. Idempotent.
 
-        `async with` calls it.
+        Runs of `mirror` on this service are ended first. `async with` calls it.
         """
-        await self._transport.aclose()
+        tasks = [task for task in self._tasks if task.get_loop() is asyncio.get_running_loop()]
+        for task in tasks:
+            task.cancel()
+        try:
+            if tasks:
+                await outlast(asyncio.ensure_future(asyncio.wait(tasks)))
+        finally:
+            await self._transport.aclose()
 
     async def __aenter__(self) -> Self:
         """Return the service; nothing is opened before the first request."""

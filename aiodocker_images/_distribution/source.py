@@ -154,13 +154,13 @@ class RegistrySource:
                             yield held
                         held = piece
                 break
-            except StreamInterruptedError:
+            except StreamInterruptedError as error:
                 if reading.complete:
                     break
                 # What did not even begin was tried often enough below.
                 if not reading.opened or (seconds := reading.seconds_until_next(self.repository)) is None:
                     raise
-            count_retry()
+                count_retry(error, seconds)
             await self.repository.registry.sleep(seconds)
         if check is not None:
             with self._distrusting(reading):

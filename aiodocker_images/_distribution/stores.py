@@ -11,7 +11,7 @@ from aiodocker_images.reference import Reference
 
 from .manifests import Manifest
 
-__all__ = ["BlobContent", "ImageSource", "ImageTarget", "StoredImages", "Written"]
+__all__ = ["BlobContent", "ImageSource", "ImageTarget", "SeenTarget", "StoredImages", "Written"]
 
 BlobContent = Callable[[], AsyncGenerator[bytes, None]]
 """Begins to read a blob at its first byte; may be called again after a failure."""
@@ -49,8 +49,8 @@ class ImageSource(Protocol):
         ...
 
 
-class ImageTarget(Protocol):
-    """One image to copy to. The order is the caller's: blobs, then manifests, then parents, and the name last."""
+class SeenTarget(Protocol):
+    """One image that could be copied to, of which it can be seen what is there."""
 
     @property
     def who(self) -> str:
@@ -72,6 +72,10 @@ class ImageTarget(Protocol):
     async def has_blob(self, descriptor: Descriptor) -> bool:
         """Whether this blob is there."""
         ...
+
+
+class ImageTarget(SeenTarget, Protocol):
+    """One image to copy to. The order is the caller's: blobs, then manifests, then parents, and the name last."""
 
     async def write_blob(self, descriptor: Descriptor, content: BlobContent) -> Written:
         """Make the blob be there; `content` is read only if it is needed. Raises `DigestMismatchError`."""

@@ -79,7 +79,7 @@ class RegistryTarget:
     """A tag of a repository, or none: then what is written is there by its digest alone.
 
     `origins` are other repositories of the registry that may have the blobs. With `verify`, the registry is asked at
-    the end whether it has what was written.
+    the end whether it has what was written. `resumed`: an earlier copy to it was ended before it had written the tag.
     """
 
     def __init__(
@@ -90,6 +90,7 @@ class RegistryTarget:
         *,
         origins: Sequence[str] = (),
         verify: bool = False,
+        resumed: bool = False,
     ) -> None:
         self._repository = repository
         self._registry = repository.registry
@@ -99,6 +100,7 @@ class RegistryTarget:
         self._origins = [each for each in origins if each != repository.path]
         self._verify = verify
         self._populated = False  # the tag is there, so there may be blobs of the image, too
+        self._resumed = resumed
         self._empty: bool | None = None
         self._looking = asyncio.Lock()
 
@@ -109,6 +111,21 @@ class RegistryTarget:
 
     def check(self, manifest: Manifest) -> None:
         """Raise nothing: every manifest is offered to the registry, which decides."""
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """The registry and the repository."""
+        return self._registry.name, self._repository.path
+
+    def may_mount(self, digest: str) -> bool:
+        """Whether a blob may be mounted from another repository."""
+        return bool(self._candidates(digest))
+
+    async def finds_blob(self, descriptor: Descriptor) -> bool:
+        """Whether a blob is there, for somebody who is not going to upload it."""
+        if self._shelf.has(self._repository.path, descriptor.digest):
+            return True
+        return await self._may_have_blobs() and await self.has_blob(descriptor)
 
     async def resolve(self) -> Descriptor | None:
         """Return what the tag points to now, by HEAD: nothing that a registry would count as a pull."""
@@ -232,11 +249,11 @@ class RegistryTarget:
 
     async def _may_have_blobs(self) -> bool:
         """Whether it is worth looking for a blob: whether the repository has any tag."""
-        if not self._populated:
+        if not self._populated and not self._resumed:
             async with self._looking:
                 if self._empty is None:
                     self._empty = await self._repository.is_empty()
-        return self._populated or not self._empty
+        return self._populated or self._resumed or not self._empty
 
     async def _known_by_head(self, descriptor: Descriptor, upload: Upload) -> bool:
         try:
@@ -267,6 +284,8 @@ class RegistryTarget:
                     chunk = CHUNK
                 elif not _passes(error) or (failures := failures + 1) >= self._registry.retry.attempts:
                     raise
+                seconds = self._registry.retry.seconds_after(failures) if failures > 1 else 0.0
+                count_retry(error, seconds)
             except BaseException:
                 await self._uploads.cancel(upload)
                 raise
@@ -274,9 +293,7 @@ class RegistryTarget:
                 return "moved"
             finally:
                 await sending.aclose()
-            count_retry()
-            if failures > 1:
-                await self._registry.sleep(self._registry.retry.seconds_after(failures))
+            await self._registry.sleep(seconds)
             # Perhaps only the answer was lost: then the blob is there.
             upload = await self._start(descriptor)
         return "moved"
@@ -311,11 +328,34 @@ class RegistryTarget:
         """Store a manifest under its digest."""
         await self._put(manifest, manifest.digest)
 
-    async def write_tag(self, manifest: Manifest, tag: str) -> None:
-        """Store a manifest under another tag than the image's, such as that of its signature, unless it is there."""
-        found = await self._repository.head_manifest(tag)
-        if found is None or found.digest != manifest.digest:
+    async def write_tag(self, manifest: Manifest, tag: str) -> bool:
+        """Store a manifest under another tag than the image's, such as that of its signature, unless it is there.
+
+        Returns whether the tag has all of it now: a tag with what this manifest lacks, such as a signature that was
+        made here, is left as it is.
+        """
+        takes = await self.takes_tag(manifest, tag)
+        if takes:
             await self._put(manifest, tag)
+        return takes is not None
+
+    async def takes_tag(self, manifest: Manifest, tag: str) -> bool | None:
+        """Return whether a tag can be moved to this manifest without a loss; False if it has all of it already.
+
+        None if each of the two has layers that the other lacks. Only layers count: the configuration that cosign makes
+        lists them, and so differs.
+        """
+        found = await self._repository.head_manifest(tag)
+        if found is None or found.digest == manifest.digest:
+            return found is None
+        try:
+            there = _digests((await self._repository.get_manifest(tag)).layers)
+        except NotFoundError:
+            return True
+        brought = _digests(manifest.layers)
+        if there <= brought:
+            return True
+        return False if brought <= there else None
 
     async def _put(self, manifest: Manifest, tag_or_digest: str) -> None:
         reply = await self._repository.put_manifest(manifest, tag_or_digest)
@@ -356,6 +396,10 @@ class RegistryTarget:
                     who=self.who,
                     endpoint=self._registry.name,
                 )
+
+
+def _digests(descriptors: Iterable[Descriptor]) -> set[str]:
+    return {each.digest for each in descriptors}
 
 
 class _Sending:
