@@ -1,26 +1,20 @@
-"""The program: its commands, its global options, and how whatever happens in it ends."""
+"""The program: the list of its commands, its global options, and how whatever happens in it ends."""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Final
+from collections.abc import Sequence
+from typing import Annotated, Final
 
 import typer
 
 from aiodocker_images import DockerError, __version__
-from aiodocker_images.cli.commands import build as building
-from aiodocker_images.cli.commands import distribution, engine
-from aiodocker_images.cli.commands import images as local
-from aiodocker_images.cli.commands import mirror as mirroring
-from aiodocker_images.cli.commands import registry as registries
-from aiodocker_images.cli.commands import transfers as moving
 
 from . import exits
 from .exits import STATUSES, Stopped, end_by
 from .failures import headline, status_of
-from .flags import Command, Group
+from .lazy_commands import LazyGroup, Listed
 from .session import Session, session_of
 from .terminal import (
     PROGRAM,
@@ -37,9 +31,79 @@ __all__ = ["app", "main"]
 
 DEBUG_VARIABLE: Final = "AIODOCKER_IMAGES_DEBUG"
 
+# A command is imported when it is called, so that `--help`, `--version` and completion of names wait for nothing.
+_COMMANDS: Final = (
+    Listed("pull", "transfers.pull", "Pull images from their registries, several at once."),
+    Listed("push", "transfers.push", "Push images to the registries that their names say, several at once."),
+    Listed(
+        "load", "transfers.load", "Load images from archives as `save` and `docker save` write them, compressed or not."
+    ),
+    Listed(
+        "save",
+        "transfers.save",
+        "Save images with their names, layers and history to one archive: whole, or not at all.",
+    ),
+    Listed("import", "transfers.import_", "Make an image of the tar of a root file system."),
+    Listed(
+        "build",
+        "build.build",
+        "Build an image of a directory, an archive on standard input, or a URL that the Engine fetches.",
+    ),
+    Listed("ls", "images.ls", "List the images that the Engine has.", aliases=("images", "list")),
+    Listed("inspect", "images.inspect", "Show everything that the Engine knows of images, as JSON in its own words."),
+    Listed("history", "images.history", "Show the steps in the making of an image, the newest first."),
+    Listed("tag", "images.tag", "Give an image other names."),
+    Listed("rm", "images.rm", "Remove names from images, and images with their last name.", aliases=("rmi", "remove")),
+    Listed("prune", "images.prune", "Remove images that no container uses."),
+    Listed(
+        "mirror", "mirror.mirror", "Mirror images from registries to others: what is there already is not moved again."
+    ),
+    Listed(
+        "transfer",
+        "mirror.transfer",
+        "Bring images from the Engine straight into another: through this process, and through no file.",
+    ),
+    Listed(
+        "copy",
+        "distribution.copy",
+        "Copy an image with all its platforms from one registry to another, without an Engine.",
+    ),
+    Listed("tags", "distribution.tags", "List the tags of a repository in its registry, a line each."),
+    Listed(
+        "digest",
+        "distribution.digest",
+        "Print the digest that an image has in its registry. Registries do not count that as a pull.",
+    ),
+    Listed(
+        "manifest",
+        "distribution.manifest",
+        "Print the manifest or index of an image: byte for byte, unless it goes to a terminal.",
+    ),
+    Listed(
+        "search", "registry.search", "Search Docker Hub, or another registry that can be searched, for repositories."
+    ),
+    Listed(
+        "login",
+        "registry.login",
+        "Let the Engine check credentials with a registry. Nothing is stored: that is what `docker login` is for.",
+    ),
+    Listed("df", "engine.df", "Show the disk that images take."),
+    Listed("events", "engine.events", "Show what happens to images, across restarts of the Engine."),
+    Listed("endpoint", "engine.endpoint", "Show which Engine is chosen, and why."),
+    Listed("ping", "engine.ping", "Ask whether the Engine is there, and what it speaks."),
+    Listed("version", "engine.version", "Show the versions of this program, of the Engine and of its parts."),
+)
+
+
+class Program(LazyGroup):
+    """The program: its commands under their names, and under the docker CLI's other names for them."""
+
+    listed = _COMMANDS
+
+
 app = typer.Typer(
     name=PROGRAM,
-    cls=Group,
+    cls=Program,
     help="Everything that can be done to images through a Docker Engine, and in registries without one.",
     # How to end with 130, 141 or 143 is not for every page of it.
     epilog=STATUSES,
@@ -47,46 +111,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 120},
 )
-
-_COMMANDS: Final[dict[str, Callable[..., Any]]] = {
-    "pull": moving.pull,
-    "push": moving.push,
-    "load": moving.load,
-    "save": moving.save,
-    "import": moving.import_,
-    "build": building.build,
-    "ls": local.ls,
-    "inspect": local.inspect,
-    "history": local.history,
-    "tag": local.tag,
-    "rm": local.rm,
-    "prune": local.prune,
-    "mirror": mirroring.mirror,
-    "transfer": mirroring.transfer,
-    "copy": distribution.copy,
-    "tags": distribution.tags,
-    "digest": distribution.digest,
-    "manifest": distribution.manifest,
-    "search": registries.search,
-    "login": registries.login,
-    "df": engine.df,
-    "events": engine.events,
-    "endpoint": engine.endpoint,
-    "ping": engine.ping,
-    "version": engine.version,
-}
-# The docker CLI's other names for them.
-_ALIASES: Final[dict[str, Callable[..., Any]]] = {
-    "images": local.ls,
-    "list": local.ls,
-    "rmi": local.rm,
-    "remove": local.rm,
-}
-
-for _name, _command in _COMMANDS.items():
-    app.command(_name, cls=Command)(_command)
-for _name, _command in _ALIASES.items():
-    app.command(_name, cls=Command, hidden=True)(_command)
 
 
 def _say_version(wanted: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import signal
@@ -42,6 +41,8 @@ def run(work: Callable[[], Awaitable[T]]) -> T:
 
     A second one does not wait for that.
     """
+    import asyncio  # noqa: PLC0415 - `--help` needs no event loop
+
     received: list[int] = []
 
     async def main() -> T:

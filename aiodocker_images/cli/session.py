@@ -5,22 +5,17 @@ from __future__ import annotations
 import traceback
 from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import typer
 
-from aiodocker_images import (
-    DockerError,
-    Endpoint,
-    ImageService,
-    InvalidArgumentError,
-    InvalidPlatformError,
-    InvalidReferenceError,
-    Keychain,
-)
+from aiodocker_images import DockerError, InvalidArgumentError, InvalidPlatformError, InvalidReferenceError
 
 from . import exits, failures
 from .terminal import PROGRAM, note
+
+if TYPE_CHECKING:
+    from aiodocker_images import Endpoint, ImageService, Keychain
 
 __all__ = ["Session", "filters_of", "session_of", "usage"]
 
@@ -37,12 +32,15 @@ class Session:
 
     def endpoint(self) -> Endpoint:
         """Return where the Engine is. Raises `ConfigError`."""
+        from aiodocker_images import Endpoint  # noqa: PLC0415 - `--help` needs no Engine
+
         if self.context is not None:
             return Endpoint.from_context(self.context)
         return Endpoint.resolve(self.host)
 
     def run(self, work: Callable[[ImageService], Awaitable[T]], *, keychain: Keychain | None = None) -> T:
         """Run a coroutine function on a service that is closed after it. Raises `Stopped` for a signal."""
+        from aiodocker_images import ImageService  # noqa: PLC0415 - as above
 
         async def on_service() -> T:
             async with ImageService(self.endpoint(), keychain=keychain) as images:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from aiodocker_images.cli.app import app, main
+from aiodocker_images.cli.app import Program, main
 from aiodocker_images.testing import FakeRegistry, Fault, image
 from tests.support.scripted import Exchange, Handler, ScriptedDaemon
 from tests.support.tars import tar_of
@@ -207,9 +207,7 @@ def test_every_command_is_met_with_hostile_words() -> None:
     met = {line.split()[0] for line in (*ANSWERED, *REFUSED, *ASKING_REGISTRIES)}
     # `ping` shows headers, in which HTTP lets no control character stand, `endpoint` asks nobody, and `digest` shows
     # what was found to be a digest.
-    assert met | {"ping", "endpoint", "digest"} == {
-        info.name for info in app.registered_commands if info.name is not None and not info.hidden
-    }
+    assert met | {"ping", "endpoint", "digest"} == {each.name for each in Program.listed}
 
 
 async def test_a_program_that_reads_the_output_gets_the_words_as_they_are(

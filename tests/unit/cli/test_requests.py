@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from aiodocker_images import ConfigError
-from aiodocker_images.cli.app import app
+from aiodocker_images.cli.app import Program, app
 from aiodocker_images.cli.session import Session
 from tests.support.scripted import Exchange, Handler, ScriptedDaemon
 from tests.support.tars import tar_of
@@ -236,7 +236,7 @@ async def invoke(daemon: ScriptedDaemon, *arguments: str, given: bytes | None = 
     return await asyncio.to_thread(CliRunner().invoke, app, full, input=given, obj=Session(), catch_exceptions=False)
 
 
-COMMANDS = sorted(info.name for info in app.registered_commands if info.name)
+COMMANDS = sorted(name for each in Program.listed for name in (each.name, *each.aliases))
 
 
 @pytest.mark.parametrize("command", COMMANDS)
