@@ -155,6 +155,7 @@ class Registry:
         self._retry = retry
         self.limits: RateLimit | None = None
         self.mounts = Mounts()
+        self.unfinished = transport.unfinished
         self._mirrored = mirrored  # whose mirror this is
         self._transport = transport
         self._hosts = hosts

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import warnings
 from collections.abc import AsyncGenerator, Generator, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Literal, Self
@@ -24,19 +25,18 @@ from aiodocker_images.models import Descriptor, Platform
 from aiodocker_images.progress import OnProgress
 from aiodocker_images.reference import DOCKER_HUB, Reference
 
-from .config import RegistryConfig, by_registry, split_mirror
+from .config import RegistryConfig, by_registry
 from .copies import Copies
 from .copying import LatestSteps
 from .ends import Ends
-from .hosts import Hosts
 from .image_config import MAX_CONFIG, read_image
 from .layouts import OCILayout
 from .manifests import Manifest
-from .registry import Call, Registry
+from .registries import Registries
+from .registry import Call
 from .removal import remove
 from .repository import Repository
 from .results import CopyResult, CopyStep, RateLimit, RegistryImage, RegistryPing
-from .source import RegistrySource
 from .stores import StoredImages
 from .tag_selection import TagSelection
 from .target import RegistryTarget, Shelf
@@ -82,17 +82,28 @@ class RegistryService:
         for name, seconds in (("idle_timeout", idle_timeout), ("connect_timeout", connect_timeout)):
             if seconds is not None and not seconds > 0:
                 raise ValueError(f"{name} must be more than 0 seconds, or None for no limit, not {seconds}")
-        self._keychain = DockerKeychain() if keychain is None else keychain
-        self._configs = by_registry(registries or {})
-        self._retry = retry
+        configs = by_registry(registries or {})
         self._transport = Transport(connect_timeout=connect_timeout, idle_timeout=idle_timeout)
-        self._hosts = Hosts(self._configs)
-        self._registries: dict[tuple[str, str], Registry] = {}
-        self._copies = Copies(self._repository, self._source, self._configs, concurrency)
+        self._registries = Registries(
+            self._transport, configs, DockerKeychain() if keychain is None else keychain, retry
+        )
+        # None of them refers to this object, which would then be in a cycle, and its end would be seen later.
+        self._copies = Copies(self._registries.repository, self._registries.source, configs, concurrency)
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def __repr__(self) -> str:
         return "RegistryService()"
+
+    def __del__(self) -> None:
+        """Warn of a service that nobody closed, and close what it has open."""
+        transport: Transport | None = getattr(self, "_transport", None)  # None: it was refused when it was made
+        if transport is not None and transport.close_forgotten():
+            warnings.warn(
+                "RegistryService was never closed: use it with `async with`, or await aclose()",
+                ResourceWarning,
+                source=self,
+                stacklevel=2,
+            )
 
     async def digest(self, reference: str | Reference) -> str:
         """Return the digest of an image: of its index if it has several platforms.
@@ -102,7 +113,7 @@ class RegistryService:
         """
         image = _parsed(reference)
         with self._located(f"digest {image.familiar}"):
-            return (await self._source(image).resolve()).digest
+            return (await self._registries.source(image).resolve()).digest
 
     async def manifest(self, reference: str | Reference) -> Manifest:
         """Return the manifest or index of an image, with the bytes that it has in the registry.
@@ -112,7 +123,7 @@ class RegistryService:
         """
         image = _parsed(reference)
         with self._located(f"manifest {image.familiar}"):
-            return await self._source(image).named_manifest()
+            return await self._registries.source(image).named_manifest()
 
     async def image(self, reference: str | Reference, *, platform: str | Platform | None = None) -> RegistryImage:
         """Return what a registry has of an image, without its layers: platforms and configuration.
@@ -125,7 +136,7 @@ class RegistryService:
         image = _parsed(reference)
         wanted = None if platform is None else Platform.parse(platform)
         with self._located(f"image {image.familiar}"):
-            source = self._source(image)
+            source = self._registries.source(image)
             top = manifest = await source.named_manifest()
             for _ in range(2):  # an index, perhaps in an index
                 if manifest.is_index and wanted is not None:
@@ -164,7 +175,7 @@ class RegistryService:
         """
         image = _parsed(repository)
         with self._located(f"tags {image.familiar_name}"):
-            async with contextlib.aclosing(self._repository(image).tag_pages()) as pages:
+            async with contextlib.aclosing(self._registries.repository(image).tag_pages()) as pages:
                 async for page in pages:
                     for tag in page:
                         yield tag
@@ -178,7 +189,7 @@ class RegistryService:
         """
         image = _parsed(repository).with_digest(digest)
         with self._located(f"blob {image.familiar_name}@{digest}"):
-            async with contextlib.aclosing(self._source(image).blob(Descriptor(digest=digest))) as pieces:
+            async with contextlib.aclosing(self._registries.source(image).blob(Descriptor(digest=digest))) as pieces:
                 async for piece in pieces:
                     yield piece
 
@@ -193,7 +204,7 @@ class RegistryService:
         """
         image = _parsed(reference)
         with self._located(f"referrers {image.familiar}"):
-            source = self._source(image)
+            source = self._registries.source(image)
             digest = image.digest or (await source.resolve()).digest
             found = await source.referrers(digest)
         return [each for each in found if artifact_type in {None, each.artifact_type}]
@@ -211,7 +222,7 @@ class RegistryService:
         if (registry_name(start.domain), start.path) != (registry_name(end.domain), end.path):
             raise ValueError(f"{start.familiar_name} and {end.familiar_name} are two repositories: copy between them")
         with self._located(f"tag {start.familiar} as {end.tag}"):
-            repository = self._repository(end, writes=True)
+            repository = self._registries.repository(end, writes=True)
             manifest = await repository.get_manifest(start.tag_or_digest or "")
             await RegistryTarget(repository, end.tag, Shelf()).write_name(manifest)
 
@@ -226,7 +237,7 @@ class RegistryService:
         """
         image = _parsed(reference)
         with self._located(f"remove {image.familiar}"):
-            repository = self._repository(image, writes=True, deletes=True)
+            repository = self._registries.repository(image, writes=True, deletes=True)
             await remove(repository, None if image.digest else image.tag, image.digest, only_tag=only_tag)
 
     async def ping(self, registry: str) -> RegistryPing:
@@ -238,7 +249,7 @@ class RegistryService:
         name = _registry_of(registry)
         with self._located(f"ping {name}"):
             call = Call(method="GET", path="/v2/", scopes=(), expected=frozenset({200, 404}))
-            reply = await self._registry(name).fetch(call)
+            reply = await self._registries.registry(name).fetch(call)
             version = reply.headers.get("Docker-Distribution-Api-Version", "").strip()
             html = reply.headers.get("Content-Type", "").startswith("text/html")
             if reply.status != 200 or html or (version and not version.startswith("registry/2")):
@@ -256,7 +267,7 @@ class RegistryService:
         """
         name = _registry_of(registry)
         with self._located(f"limits {name}"):
-            asked = self._registry(name)
+            asked = self._registries.registry(name)
             if asked.limits is None and name == DOCKER_HUB:
                 await Repository(asked, LIMIT_PROBE).head_manifest("latest")
             elif asked.limits is None:
@@ -385,12 +396,13 @@ class RegistryService:
 
         Raises `InvalidReferenceError`.
         """
-        self._registry(_registry_of(registry)).pause(seconds)
+        self._registries.registry(_registry_of(registry)).pause(seconds)
 
     async def aclose(self) -> None:
         """End what is under way, by `StreamInterruptedError` or `ServiceClosedError`, and close all. Idempotent.
 
-        Runs of `mirror` on this service are ended first. `async with` calls it.
+        Runs of `mirror` on this service are ended first. Uploads that are open at registries are given up there, which
+        takes some seconds at most. It may be called from any loop, thread and process. `async with` calls it.
         """
         tasks = [task for task in self._tasks if task.get_loop() is asyncio.get_running_loop()]
         for task in tasks:
@@ -421,37 +433,6 @@ class RegistryService:
             error.operation = error.operation or operation
             error.verb = error.verb or operation.partition(" ")[0]
             raise
-
-    def _registry(self, name: str, mirrored: str = "") -> Registry:
-        key = name, mirrored
-        if key not in self._registries:
-            self._registries[key] = Registry(
-                name,
-                self._configs.get(name, RegistryConfig()),
-                transport=self._transport,
-                hosts=self._hosts,
-                keychain=self._keychain,
-                # A mirror that fails is not waited for: the next one is asked, and the registry itself in the end.
-                retry=Retry(attempts=1) if mirrored else self._retry,
-                mirrored=mirrored,
-            )
-        return self._registries[key]
-
-    def _repository(self, image: Reference, *, writes: bool = False, deletes: bool = False) -> Repository:
-        registry = registry_name(image.domain)
-        path = image.path
-        if registry == DOCKER_HUB and "/" not in path:  # by its other host names
-            path = f"library/{path}"
-        return Repository(self._registry(registry), path, writes=writes, deletes=deletes)
-
-    def _source(self, image: Reference) -> RegistrySource:
-        own = self._repository(image)
-        mirrors: list[Repository] = []
-        for mirror in own.registry.config.mirrors:
-            name, prefix = split_mirror(mirror)
-            path = f"{prefix}/{own.path}" if prefix else own.path
-            mirrors.append(Repository(self._registry(registry_name(name), own.registry.name), path))
-        return RegistrySource([*mirrors, own], image.tag_or_digest or "")
 
 
 def _parsed(reference: str | Reference) -> Reference:

@@ -275,7 +275,7 @@ class RegistryTarget:
                 if chunk is None:
                     await self._put_blob(upload, descriptor, sending)
                 else:
-                    upload = await self._patch(upload, descriptor.digest, sending, chunk)
+                    await self._patch(upload, descriptor.digest, sending, chunk)
             except DockerError as error:
                 await self._uploads.cancel(upload)
                 if sending.failure is not None:
@@ -302,7 +302,7 @@ class RegistryTarget:
         await sending.begin()
         await self._uploads.put(upload, descriptor.digest, descriptor.size or 0, sending.pieces)
 
-    async def _patch(self, upload: Upload, digest: str, sending: _Sending, size: int) -> Upload:
+    async def _patch(self, upload: Upload, digest: str, sending: _Sending, size: int) -> None:
         """Send a blob in chunks of `size`, or longer ones if the registry wants them; only the last may be shorter."""
         position, chunk = 0, bytearray()
         await sending.begin()
@@ -310,15 +310,14 @@ class RegistryTarget:
             async for piece in pieces:
                 chunk += piece
                 while len(chunk) >= (length := max(size, upload.chunk_minimum)):
-                    upload = await self._uploads.patch(upload, position, bytes(chunk[:length]))
+                    await self._uploads.patch(upload, position, bytes(chunk[:length]))
                     position += length
                     del chunk[:length]
         # A PATCH could not tell that it is the last, and may be too short to be another: this goes with the end.
         rest = bytes(chunk) if 0 < len(chunk) < upload.chunk_minimum else b""
         if chunk and not rest:
-            upload = await self._uploads.patch(upload, position, bytes(chunk))
+            await self._uploads.patch(upload, position, bytes(chunk))
         await self._uploads.finish(upload, digest, position, rest)
-        return upload
 
     def forget(self, digests: Iterable[str]) -> None:
         """Believe no longer that these blobs are there: the registry says that one of them is not."""

@@ -21,7 +21,7 @@ from yarl import URL
 
 from aiodocker_images._aio.threads import outlast, retrieve
 from aiodocker_images._http.guard import GuardedResponse
-from aiodocker_images._http.ownership import CLOSED, INTERRUPTED, Owner
+from aiodocker_images._http.ownership import CLOSED, INTERRUPTED, Owner, close_forgotten, drop_connections
 from aiodocker_images._version import __version__
 from aiodocker_images.errors import (
     DockerError,
@@ -32,6 +32,8 @@ from aiodocker_images.errors import (
     StreamStalledError,
     without_frames,
 )
+
+from .unfinished import Unfinished, undoing
 
 __all__ = ["Answer", "Body", "Request", "Transport"]
 
@@ -139,10 +141,11 @@ class Transport:
         self._answers: set[Answer] = set()
         self._closed = False
         self._closing = asyncio.Event()
+        self.unfinished = Unfinished()
 
     def check_usable(self) -> None:
         """Raise `ServiceClosedError` if the service was closed, or belongs to another loop or process."""
-        if self._closed:
+        if self._closed and not undoing():
             raise ServiceClosedError(CLOSED)
         self._owner.claim()
 
@@ -189,6 +192,9 @@ class Transport:
 
     async def sleep(self, seconds: float) -> None:
         """Wait. Raises `ServiceClosedError` at once when the service is closed in the meantime."""
+        if undoing():
+            await asyncio.sleep(seconds)
+            return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._closing.wait()
@@ -240,15 +246,42 @@ class Transport:
         self._answers.discard(answer)
 
     async def aclose(self) -> None:
-        """End what is under way and close every connection. Idempotent."""
+        """End what is under way and close every connection. Idempotent, and possible from any loop and process."""
         self._closed = True
+        place = self._owner.place()
+        if place in ("another thread", "a stopped loop"):
+            await self._owner.run(self._aclose_here)
+        elif place in ("a closed loop", "another process"):
+            drop_connections(self._given_up())
+        else:
+            await self._aclose_here()
+
+    def close_forgotten(self) -> bool:
+        """Close what is open of a service that nobody closed, without waiting; return whether there was anything."""
+        sessions = self._given_up()
+        close_forgotten(sessions, self._owner)
+        return bool(sessions)
+
+    async def _aclose_here(self) -> None:
         self._closing.set()
+        # In a task, because a cancellation in the middle of it would leave the rest open, and nobody to close it.
+        await outlast(asyncio.create_task(self._close(), name="close the connections to registries"))
+
+    async def _close(self) -> None:
+        await self.unfinished.opened()
+        # Over connections of their own, as those that are closed were in the middle of uploads.
+        await self.unfinished.undo_all(self._close_sessions)
+        await self._close_sessions()
+
+    async def _close_sessions(self) -> None:
         for answer in tuple(self._answers):
             answer.interrupt()
+        for session in self._given_up():
+            await session.close()
+
+    def _given_up(self) -> list[aiohttp.ClientSession]:
         session, self._session = self._session, None
-        if session is not None:
-            # In a task, because a cancellation in the middle of it would leave the rest open, and nobody to close it.
-            await outlast(asyncio.create_task(session.close(), name="close the connections to registries"))
+        return [] if session is None else [session]
 
 
 class _Payload(aiohttp.Payload):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 from collections.abc import AsyncGenerator, Callable
 from typing import Final
 
@@ -19,22 +20,20 @@ from .registry import Call, Reply
 from .repository import STORED, Repository
 from .tokens import Scopes, pull_scopes
 from .transport import Body
+from .unfinished import OPENING_SECONDS
 
 __all__ = ["Upload", "Uploads"]
 
 CANCEL_SECONDS: Final = 5.0
 """Seconds that a registry may take to hear that an upload is given up; it would find out by itself."""
 
-OPENING_SECONDS: Final = 1.0
-"""Seconds that a cancelled caller waits for the answer that names the session which it has asked for."""
-
 MAX_CHUNK_MINIMUM: Final = 1 << 30
 """Bytes of the largest `OCI-Chunk-Min-Length` that is believed: a chunk is held in memory."""
 
 
-@dataclasses.dataclass(slots=True)
+@dataclasses.dataclass(slots=True, eq=False)
 class Upload:
-    """An open session: where its next request goes, and how small a chunk may be."""
+    """An open session: where its next request goes, which each answer changes, and how small a chunk may be."""
 
     url: URL = dataclasses.field(repr=False)
     chunk_minimum: int = 0
@@ -46,6 +45,7 @@ class Uploads:
     def __init__(self, repository: Repository) -> None:
         self._repository = repository
         self._registry = repository.registry
+        self._unfinished = repository.registry.unfinished
 
     async def start(self, *, mount: str = "", origin: str = "") -> Upload | None:
         """Open a session; None if the blob `mount` was mounted from the repository `origin` instead.
@@ -57,36 +57,43 @@ class Uploads:
         if origin not in {"", self._repository.path}:
             # The only token for two repositories: mounting reads from the other one.
             call = dataclasses.replace(call, scopes=self._repository.scopes + pull_scopes(origin))
-        opening = asyncio.create_task(self._registry.fetch(call), name="open an upload")
+        opening = asyncio.create_task(self._open(call), name="open an upload")
+        self._unfinished.opening(opening)
         try:
             await asyncio.wait({opening})
         except asyncio.CancelledError:
             # The registry may have opened a session by now, and its answer alone says which.
             await outlast(asyncio.create_task(self._give_up(opening), name="give an upload up that is being opened"))
             raise
-        reply = opening.result()
-        if reply.status == 201 and mount:
-            return None
-        return self._moved(reply)
+        return opening.result()
 
-    async def _give_up(self, opening: asyncio.Task[Reply]) -> None:
+    async def _open(self, call: Call) -> Upload | None:
+        reply = await self._registry.fetch(call)
+        if reply.status == 201 and "?mount=" in call.path:
+            return None
+        upload = Upload(self._next(reply))
+        self._note_minimum(upload, reply)
+        self._unfinished.undo[upload] = functools.partial(self._delete, upload)
+        return upload
+
+    async def _give_up(self, opening: asyncio.Task[Upload | None]) -> None:
         """Wait a moment for the answer to a request that opens a session, and give that session up."""
         await asyncio.wait({opening}, timeout=OPENING_SECONDS)
         if not opening.done():
             opening.cancel()
             await asyncio.wait({opening})
-        if opening.cancelled() or opening.exception() is not None or opening.result().status != 202:
-            return
-        with contextlib.suppress(DockerError):
-            await self.cancel(self._moved(opening.result()))
+        if not opening.cancelled() and opening.exception() is None and (upload := opening.result()) is not None:
+            await self.cancel(upload)
 
-    def _moved(self, reply: Reply) -> Upload:
-        """Return the session as an answer leaves it: with a new `Location`, always the one to use."""
+    def _next(self, reply: Reply) -> URL:
+        """Return where the next request of a session goes: always the latest `Location`."""
         with self._registry.located():
-            url = resolve_location(reply.url, reply.headers.get("Location", ""))
+            return resolve_location(reply.url, reply.headers.get("Location", ""))
+
+    def _note_minimum(self, upload: Upload, reply: Reply) -> None:
         minimum = reply.headers.get("OCI-Chunk-Min-Length", "")
-        known = minimum.isascii() and minimum.isdigit() and len(minimum) < 12
-        return Upload(url, min(int(minimum), MAX_CHUNK_MINIMUM) if known else 0)
+        if minimum.isascii() and minimum.isdigit() and len(minimum) < 12:
+            upload.chunk_minimum = min(int(minimum), MAX_CHUNK_MINIMUM) or upload.chunk_minimum
 
     async def put(
         self, upload: Upload, digest: str, size: int, content: Callable[[], AsyncGenerator[bytes, None]]
@@ -107,9 +114,9 @@ class Uploads:
             raise StreamInterruptedError(
                 f"{self._repository.name} answered before it had all of {digest}", endpoint=self._registry.name
             )
-        self._check(reply, digest)
+        self._ended(upload, reply, digest)
 
-    async def patch(self, upload: Upload, position: int, chunk: bytes) -> Upload:
+    async def patch(self, upload: Upload, position: int, chunk: bytes) -> None:
         """Send a part of a blob, from the byte `position` on. PATCH <location>."""
         headers = {
             "Content-Type": "application/octet-stream",
@@ -117,15 +124,16 @@ class Uploads:
         }
         call = self._call("PATCH", upload.url, STORED, headers)
         reply = await self._registry.fetch(dataclasses.replace(call, body=chunk, repeat=False))
-        moved = self._moved(reply) if reply.headers.get("Location") else Upload(upload.url)
-        return Upload(moved.url, moved.chunk_minimum or upload.chunk_minimum)
+        if reply.headers.get("Location"):
+            upload.url = self._next(reply)
+        self._note_minimum(upload, reply)
 
     async def finish(self, upload: Upload, digest: str, position: int, rest: bytes) -> None:
         """End a session with the last chunk, from the byte `position` on. PUT <location>?digest=<digest>."""
         call = dataclasses.replace(self._ending(upload, digest), body=rest, repeat=False)
         if rest:
             call.headers["Content-Range"] = f"{position}-{position + len(rest) - 1}"
-        self._check(await self._registry.fetch(call), digest)
+        self._ended(upload, await self._registry.fetch(call), digest)
 
     def _ending(self, upload: Upload, digest: str) -> Call:
         separator = "&" if upload.url.raw_query_string else "?"
@@ -137,7 +145,9 @@ class Uploads:
         # The path is what errors name; the URL itself may be signed.
         return Call(method=method, path=url.raw_path, url=url, scopes=scopes, expected=expected, headers=headers)
 
-    def _check(self, reply: Reply, digest: str) -> None:
+    def _ended(self, upload: Upload, reply: Reply, digest: str) -> None:
+        """Note that a session has ended; raise `DigestMismatchError` if the blob has another digest there."""
+        self._unfinished.undo.pop(upload, None)
         stored = reply.headers.get("Docker-Content-Digest", "")
         if is_digest(stored) and stored.partition(":")[0] == digest.partition(":")[0] and stored != digest:
             raise DigestMismatchError(
@@ -149,12 +159,16 @@ class Uploads:
             )
 
     async def cancel(self, upload: Upload) -> None:
-        """Give a session up. Whether that succeeds does not matter. DELETE <location>."""
+        """Give a session up. Whether that succeeds does not matter."""
+        if upload in self._unfinished.undo:
+            await outlast(asyncio.create_task(self._delete(upload), name="cancel an upload"))
+        else:  # the service was closed, which gives all of them up
+            await self._unfinished.undone()
 
-        async def delete() -> None:
-            call = self._call("DELETE", upload.url, frozenset({200, 202, 204, 404}), {})
-            with contextlib.suppress(DockerError, TimeoutError):
-                async with asyncio.timeout(CANCEL_SECONDS):
-                    await self._registry.fetch(dataclasses.replace(call, repeat=False))
-
-        await outlast(asyncio.create_task(delete(), name="cancel an upload"))
+    async def _delete(self, upload: Upload) -> None:
+        """DELETE <location>."""
+        call = self._call("DELETE", upload.url, frozenset({200, 202, 204, 404}), {})
+        with contextlib.suppress(DockerError, TimeoutError):
+            async with asyncio.timeout(CANCEL_SECONDS):
+                await self._registry.fetch(dataclasses.replace(call, repeat=False))
+        self._unfinished.undo.pop(upload, None)

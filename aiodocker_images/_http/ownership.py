@@ -68,10 +68,10 @@ class Owner:
             return
         while not future.done() and loop.is_running():
             await asyncio.wait({future}, timeout=LOOK_SECONDS)
-        if future.done():
-            future.result()
-        else:
+        if not future.done():
             future.cancel()
+        elif not future.cancelled():  # otherwise that loop has ended meanwhile, with all of its tasks
+            future.result()
 
 
 def drop_connections(sessions: Iterable[aiohttp.ClientSession]) -> None:
