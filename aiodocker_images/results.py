@@ -88,10 +88,15 @@ class LoadResult(Result, frozen=True, kw_only=True):
 
 
 class SaveResult(Result, frozen=True, kw_only=True):
-    """`size` of the archive in bytes; `digest` ("sha256:…") of its bytes with `checksum=True`, else None."""
+    """`size` of the archive in bytes; `digest` ("sha256:…") of its bytes with `checksum=True`, else None.
+
+    `compression` is "gzip", "bzip2", "xz" or "zstd", or None for a tar as it is; `size` and `digest` are then those of
+    the compressed bytes.
+    """
 
     size: int
     digest: str | None = None
+    compression: str | None = None
 
 
 class ImportResult(Result, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ from aiodocker_images._archive.image_names import AnnouncedImages
 from aiodocker_images._archive.streams import ArchiveSource, open_source
 from aiodocker_images._http.call import Call
 from aiodocker_images._http.transport import Transport
+from aiodocker_images.api_version import first_version
 from aiodocker_images.credentials import (
     LOGGER,
     Keychain,
@@ -123,6 +124,8 @@ class Operator:
             upload = None
             if operation.source is not None:
                 upload = await stack.enter_async_context(open_source(operation.source, operation.announced))
+                if await self._transport.versions.negotiated() < first_version("upload", "zstd"):
+                    await upload.expand_zstd()
             live = await stack.enter_async_context(self._transport.open(call, upload))
             chunks = await stack.enter_async_context(contextlib.aclosing(live.chunks()))
             decoder = FrameDecoder(ProgressFrame)

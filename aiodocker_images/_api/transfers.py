@@ -10,6 +10,7 @@ from typing import Final, Literal, TypeAlias, cast, get_args
 import msgspec
 
 from aiodocker_images._aio.callbacks import check_callback, tell
+from aiodocker_images._archive.compression import ArchiveCompression, compression_of
 from aiodocker_images._archive.image_names import AnnouncedImages
 from aiodocker_images._archive.streams import ArchiveSource, ArchiveTarget, check_source, check_target, open_sink
 from aiodocker_images._archive.tar_check import TarCheck
@@ -39,7 +40,7 @@ from .images import Images, digests_of
 from .operation import Operation, chosen_platform
 from .outcomes import ImportOutcome, LoadOutcome, PullOutcome, PushOutcome
 
-__all__ = ["PullPolicy", "Transfers"]
+__all__ = ["ArchiveCompression", "PullPolicy", "Transfers"]
 
 PullPolicy: TypeAlias = Literal["always", "missing", "never"]
 
@@ -190,6 +191,8 @@ class Transfers(Images):
     ) -> LoadResult:
         """Load images from a tar as `save` and `docker save` write it, gzip, bzip2, xz or zstd compressed or not.
 
+        Docker 20.10 cannot read zstd: for it the archive is expanded on the way, with Python 3.14 or the extra `zstd`.
+
         `source` is a path, bytes, a file opened for reading bytes, or an iterable or async iterable of bytes;
         a str is a path. `platforms` loads only these of a multi-platform archive (API 1.48, several: 1.52).
         `quiet` asks the daemon for no progress.
@@ -249,6 +252,7 @@ class Transfers(Images):
         *references: str | Reference,
         to: ArchiveTarget,
         platforms: Iterable[str | Platform] = (),
+        compression: ArchiveCompression | Literal["none"] | None = None,
         checksum: bool = False,
         on_progress: OnProgress[SaveProgress] | None = None,
     ) -> SaveResult:
@@ -259,6 +263,10 @@ class Transfers(Images):
         archive stands there. `checksum` computes the sha256 of the bytes on the way. `platforms` as in `load`.
         `on_progress` is called with a `SaveProgress`, the number of bytes received so far, each time some come.
 
+        A path that ends in .gz or .tgz is compressed by gzip, .bz2, .tbz and .tbz2 by bzip2, .xz and .txz by xz, and
+        .zst, .zstd and .tzst by zstd, which needs Python 3.14 or the extra `zstd`; the result names the `compression`.
+        `compression` chooses one whatever the path, or "none", and is needed for a file object.
+
         Raises `LocalFileError` for a target that cannot be written (a full disk, too), before anything is
         sent if it cannot be created; `ArchiveError` if the daemon reported an error inside the tar or ended
         it early; `NotFoundError`, `StreamInterruptedError` and every other `DockerError`.
@@ -268,15 +276,16 @@ class Transfers(Images):
         check_target(to)
         check_callback(on_progress)
         check_flag("checksum", checksum)
+        compressed = compression_of(to, compression)
         with self._transport.located(call):
-            async with open_sink(to, checksum=checksum) as sink:
+            async with open_sink(to, checksum=checksum, compression=compressed) as sink:
                 async with contextlib.aclosing(self._archive(call)) as chunks:
                     async for chunk in chunks:
                         await sink.write((chunk,))
                         if on_progress is not None:
                             await tell(on_progress, SaveProgress(size=sink.size))
                 await sink.commit()
-                return SaveResult(size=sink.size, digest=sink.digest)
+                return SaveResult(size=sink.written, digest=sink.digest, compression=compressed)
 
     def save_stream(
         self,

@@ -142,6 +142,11 @@ class InputFile:
             except BlockingIOError:  # another reader of the FIFO was faster
                 return None
 
+    def peek(self, size: int) -> bytes:
+        """Return the first bytes of a regular file, which stays at its beginning."""
+        with failing("read", self.path):
+            return os.pread(self._descriptor, size, 0)
+
     def scan(self, announced: AnnouncedImages) -> None:
         """Let `announced` look through the file, which stays at its beginning."""
         with failing("read", self.path):

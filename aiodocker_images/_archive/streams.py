@@ -18,8 +18,6 @@ import os
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
-    AsyncIterator,
-    Awaitable,
     Callable,
     Iterable,
     Mapping,
@@ -31,21 +29,28 @@ from typing import Any, Protocol, Self, TypeGuard, cast
 from aiodocker_images._aio.threads import in_own_thread, in_thread, outlast
 from aiodocker_images.errors import ArchiveError, InvalidArgumentError
 
-from .files import BinaryWriter, InputFile, InputItems, InputObject, OutputFile, OutputObject, as_bytes, failing
+from .compression import MAGIC_SIZE, ArchiveCompression, compress, compressor, is_zstd
+from .files import BinaryWriter, InputFile, InputItems, InputObject, OutputFile, OutputObject, failing
 from .image_names import AnnouncedImages
+from .readers import (
+    PIECE_SIZE,
+    REST_SECONDS,
+    Read,
+    beginning_with,
+    expanding,
+    file_reader,
+    item_reader,
+    memory_reader,
+    pieces_of,
+)
 
 __all__ = ["ArchiveSource", "ArchiveTarget"]
-
-PIECE_SIZE = 1024 * 1024
-"""Bytes read from a file at once, and at most in one piece of an upload."""
 
 WRITE_SIZE = 2 * 1024 * 1024
 """Bytes gathered before a thread writes them."""
 
 SEND_SIZE = 16 * 1024 * 1024
 """Bytes that the kernel is asked to send at once; what the connection takes is less."""
-
-_REST_SECONDS = 0.08  # a thread that waits for a FIFO or a terminal in vain is left to others for so long
 
 
 class BinaryReader(Protocol):
@@ -227,6 +232,28 @@ class ArchiveUpload:
                 self._must_go_on(sent)
             return sent
 
+    async def expand_zstd(self) -> None:
+        """Send an archive that is compressed by zstd expanded, for an Engine that cannot read zstd.
+
+        Looks at the first bytes, and so waits until there are some. Raises `ArchiveError` if zstd cannot be had here.
+        """
+        async with self._reading():
+            if self._file is not None and self._file.sendable:
+                start = await in_thread(self._file.peek, MAGIC_SIZE)
+            else:
+                start = await self._start(MAGIC_SIZE)
+                self._read = beginning_with(start, self._read)
+            if is_zstd(start):
+                self._read = expanding(self._read)
+                self.size = self._left = self._file = None
+
+    async def _start(self, size: int) -> bytes:
+        """Take the first bytes: fewer than `size` only of an archive that has no more."""
+        start = b""
+        while len(start) < size and (piece := await self._read(size - len(start))) != b"":
+            start += piece or b""
+        return start
+
     async def _idle(self) -> None:
         async with self._lock:
             pass
@@ -268,13 +295,13 @@ class ArchiveUpload:
             with failing("read", self._path):
                 raise OSError(errno.EIO, f"it shrank while it was read, and ended {self._left} bytes early")
 
-    async def _open(self, source: ArchiveSource) -> Callable[[int], Awaitable[bytes | None]]:
+    async def _open(self, source: ArchiveSource) -> Read:
         """Return what reads a piece of at most a size: b"" at the end, None for nothing yet."""
         if isinstance(source, bytes | bytearray | memoryview):
             view = memoryview(cast("bytes", source)).cast("B")
             self._opened.callback(view.release)
             self.size = len(view)
-            return _memory_reader(view)
+            return memory_reader(view)
         if _is_path(source):
             self._path = os.fspath(source)
             self._file = file = InputFile(self._path)
@@ -284,7 +311,7 @@ class ArchiveUpload:
                 # What the kernel sends does not pass by here.
                 announced, self._announced = self._announced, None
                 await in_thread(file.scan, announced)
-            return _file_reader(file)
+            return file_reader(file)
         read: Callable[[int], Any] | None = getattr(source, "read", None)
         if read is not None and not inspect.iscoroutinefunction(read):
             opened = InputObject(source, read)
@@ -293,56 +320,23 @@ class ArchiveUpload:
             return lambda wanted: in_own_thread(opened.read, wanted)
         if read is not None or isinstance(source, AsyncIterable):
             # asyncio's and aiohttp's streams are async iterables too, but of lines, and fail at long ones.
-            iterable = _pieces_of(read) if read is not None else cast("AsyncIterable[object]", source)
+            iterable = pieces_of(read) if read is not None else cast("AsyncIterable[object]", source)
             iterator = aiter(iterable)
             if inspect.isasyncgen(iterator):
                 self._opened.push_async_callback(iterator.aclose)
-            return _item_reader(iterator)
+            return item_reader(iterator)
         gathered = InputItems(cast("Iterable[object]", source))
         self._opened.push_async_callback(in_thread, gathered.close)
         await in_thread(gathered.open)
         return lambda _: in_own_thread(gathered.read)
 
 
-def _file_reader(file: InputFile) -> Callable[[int], Awaitable[bytes | None]]:
-    async def read(wanted: int) -> bytes | None:
-        piece = await in_thread(file.read, wanted)
-        if piece is None:
-            await asyncio.sleep(_REST_SECONDS)
-        return piece
-
-    return read
-
-
-def _memory_reader(view: memoryview) -> Callable[[int], Awaitable[bytes]]:
-    starts = iter(range(0, len(view), PIECE_SIZE))
-
-    async def read(_: int) -> bytes:
-        start = next(starts, len(view))
-        return bytes(view[start : start + PIECE_SIZE])
-
-    return read
-
-
-async def _pieces_of(read: Callable[[int], Awaitable[object]]) -> AsyncGenerator[object, None]:
-    while piece := await read(PIECE_SIZE):
-        yield piece
-
-
-def _item_reader(items: AsyncIterator[object]) -> Callable[[int], Awaitable[bytes | None]]:
-    end = object()
-
-    async def read(_: int) -> bytes | None:
-        item = await anext(items, end)
-        return b"" if item is end else as_bytes(item) or None
-
-    return read
-
-
-def open_sink(to: ArchiveTarget, *, checksum: bool = False) -> ArchiveSink:
-    """Check `to` at once, and open it on `async with`; `checksum` computes a sha256 on the way."""
+def open_sink(
+    to: ArchiveTarget, *, checksum: bool = False, compression: ArchiveCompression | None = None
+) -> ArchiveSink:
+    """Check `to` at once, and open it on `async with`; `checksum` computes a sha256 of what is written."""
     check_target(to)
-    return ArchiveSink(to, checksum=checksum)
+    return ArchiveSink(to, checksum=checksum, compression=compression)
 
 
 class ArchiveSink:
@@ -353,11 +347,13 @@ class ArchiveSink:
     written to it, and is not closed.
 
     Entering raises `LocalFileError` where the path cannot be written, and so do `write()` and `commit()`.
-    `size` is the number of bytes taken.
+    `size` is the number of bytes taken, and `written` that of the bytes that they became, compressed or not.
     """
 
-    def __init__(self, to: ArchiveTarget, *, checksum: bool) -> None:
+    def __init__(self, to: ArchiveTarget, *, checksum: bool, compression: ArchiveCompression | None = None) -> None:
         self.size = 0
+        self.written = 0
+        self._compressor = None if compression is None else compressor(compression)
         self._output = OutputFile(os.fspath(to)) if isinstance(to, str | os.PathLike) else OutputObject(to)
         # A file object of the user's may block for ever, in a pipe for one.
         self._call = in_thread if isinstance(self._output, OutputFile) else in_own_thread
@@ -417,6 +413,8 @@ class ArchiveSink:
         await self._launch()
         await self._land()
         self._state = "broken"
+        if self._compressor is not None:
+            await self._write_out([await in_thread(self._compressor.flush)])
         await self._call(self._output.prepare)
         await in_thread(self._output.commit)
         self._state = "committed"
@@ -441,6 +439,12 @@ class ArchiveSink:
             flight.result()
 
     async def _write(self, batch: list[bytes]) -> None:
+        if self._compressor is not None:
+            batch = await in_thread(compress, self._compressor, batch)
+        await self._write_out([chunk for chunk in batch if chunk])
+
+    async def _write_out(self, batch: list[bytes]) -> None:
+        self.written += sum(map(len, batch))
         hashed = None if self._hash is None else asyncio.create_task(in_thread(self._add_to_hash, batch))
         try:
             if not await self._call(self._output.write, batch):
@@ -455,7 +459,7 @@ class ArchiveSink:
         while not done:
             done = await self._call(call)
             if not done:
-                await asyncio.sleep(_REST_SECONDS)
+                await asyncio.sleep(REST_SECONDS)
 
     def _add_to_hash(self, batch: list[bytes]) -> None:
         if self._hash is not None:

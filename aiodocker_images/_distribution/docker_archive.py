@@ -18,7 +18,8 @@ from typing import Final, cast
 import msgspec
 
 from aiodocker_images._aio.threads import in_thread
-from aiodocker_images._archive.streams import PIECE_SIZE, check_target
+from aiodocker_images._archive.readers import PIECE_SIZE
+from aiodocker_images._archive.streams import check_target
 from aiodocker_images._struct import UNDECODABLE, Model, Nullable
 from aiodocker_images.errors import (
     ArchiveError,

@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from aiodocker_images._aio.threads import in_thread
-from aiodocker_images._archive.streams import PIECE_SIZE
+from aiodocker_images._archive.readers import PIECE_SIZE
 from aiodocker_images.errors import (
     ArchiveError,
     FrameDecodeError,

@@ -134,7 +134,7 @@ _ARCHIVE = re.compile(
     r"|cannot unmarshal |unrecognized image format|(?:does not match|matches?) any of the supported image formats"
     r"|\binvalid (?:archive|manifest|diffID|tar header|layer|symlink|checksum|header)\b|one or more images are required"
     r"|/docker-import-\d+/|\buntar\b|Error processing tar file|image config \S+ not found|image might be filtered out"
-    r"|(?:flate|gzip|zlib|bzip2|lzma|xz|zstd)\b[^\n]{0,40}(?:corrupt|invalid|malformed)|Compressed data is corrupt"
+    r"|(?:flate|gzip|zlib|bzip2|lzma|xz|zstd)\b[^\n]{0,40}(?:corrupt|invalid|malformed)|\bxz: \(stdin\): "
     r"|unknown dictionary|invalid (?:input|magic|block|window)|magic (?:number )?mismatch|\bOCI layout\b|\boci-layout\b"
     r"|\bindex\.json\b|\bmanifest\.json\b|layers from manifest|number of layers|layer digests?\b"
     r"|\b(?:unexpected|mismatched) (?:media ?type|digest|size)|duplicates of file paths",

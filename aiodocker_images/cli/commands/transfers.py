@@ -157,6 +157,10 @@ def save(
         str, typer.Option("--output", "-o", metavar="FILE", help="Where to; `-` is standard output, the default.")
     ] = "-",
     platforms: Platforms,
+    compression: Annotated[
+        Literal["gzip", "bzip2", "xz", "zstd", "none"] | None,
+        typer.Option("--compression", help="How to compress it; by default as FILE ends: .tar.gz, .tar.zst, …"),
+    ] = None,
     checksum: Annotated[bool, typer.Option("--checksum", help="Tell the sha256 of the archive.")] = False,
     quiet: Quiet = False,
     as_json: JSONFrames = False,
@@ -176,7 +180,9 @@ def save(
             job.moved = progress.size
 
         try:
-            saved = await service.save(*images, to=target, platforms=chosen, checksum=checksum, on_progress=count)
+            saved = await service.save(
+                *images, to=target, platforms=chosen, compression=compression, checksum=checksum, on_progress=count
+            )
         except ArchiveError as error:
             if to_output and reader_is_gone(error):
                 raise NobodyReadsError from error

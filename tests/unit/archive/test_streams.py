@@ -29,8 +29,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aiodocker_images._archive.readers import PIECE_SIZE
 from aiodocker_images._archive.streams import (
-    PIECE_SIZE,
     WRITE_SIZE,
     ArchiveSource,
     ArchiveUpload,
