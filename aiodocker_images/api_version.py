@@ -44,8 +44,6 @@ _FIRST_VERSIONS: Final[dict[tuple[str, str], APIVersion]] = {
     # The BuildKit of Docker 20.10 ignores these two; the classic builder knows them.
     ("build", "buildkit_shm_size"): APIVersion(1, 42),
     ("build", "buildkit_ulimits"): APIVersion(1, 42),
-    # Archives that are loaded, imported or built from: Docker 20.10 takes zstd for a broken tar.
-    ("upload", "zstd"): APIVersion(1, 42),
     ("push", "platform"): APIVersion(1, 46),
     ("list", "manifests"): APIVersion(1, 47),
     ("inspect", "manifests"): APIVersion(1, 48),

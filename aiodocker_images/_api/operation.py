@@ -14,7 +14,7 @@ from aiodocker_images._archive.image_names import AnnouncedImages
 from aiodocker_images._archive.streams import ArchiveSource, open_source
 from aiodocker_images._http.call import Call
 from aiodocker_images._http.transport import Transport
-from aiodocker_images.api_version import first_version
+from aiodocker_images.api_version import APIVersion
 from aiodocker_images.credentials import (
     LOGGER,
     Keychain,
@@ -46,6 +46,9 @@ __all__ = ["REGISTRY_CONFIG", "Operation", "Operator", "chosen_platform"]
 _OTHER_PLATFORM: Final = re.compile(
     r"does not match the specified platform: wanted ([\w./()+-]{1,100}), actual: ([\w./()+-]{1,100})$"
 )
+
+ZSTD: Final = APIVersion(1, 42)
+"""Since when Engines read archives in zstd: Docker 20.10 takes one for a broken tar."""
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
@@ -124,7 +127,7 @@ class Operator:
             upload = None
             if operation.source is not None:
                 upload = await stack.enter_async_context(open_source(operation.source, operation.announced))
-                if await self._transport.versions.negotiated() < first_version("upload", "zstd"):
+                if await self._transport.versions.negotiated() < ZSTD:
                     await upload.expand_zstd()
             live = await stack.enter_async_context(self._transport.open(call, upload))
             chunks = await stack.enter_async_context(contextlib.aclosing(live.chunks()))

@@ -18,7 +18,6 @@ from pathlib import Path
 import pytest
 
 from aiodocker_images import ArchiveError, ImageService, InvalidArgumentError, LocalFileError, StreamInterruptedError
-from aiodocker_images._archive import compression
 from aiodocker_images._archive.compression import ZstdExpander, compressor
 from aiodocker_images._archive.streams import ArchiveSource
 from tests.conftest import Leftovers
@@ -187,7 +186,7 @@ async def test_compression_runs_off_the_event_loop(
             threads.add(threading.get_ident())
             return self._made.flush()
 
-    monkeypatch.setattr(compression.zlib, "compressobj", Recorded)
+    monkeypatch.setattr(zlib, "compressobj", Recorded)
     await images.save("alpine:3.20", to=tmp_path / "x.tgz")
     assert threads
     assert threading.get_ident() not in threads
