@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, Optional, T
 
 import msgspec
 
+from ._document import Document
+
 __all__ = ["UNDECODABLE", "Model", "Nullable", "UnixTime", "WireTime", "in_utc"]
 
 T = TypeVar("T")
@@ -27,13 +29,14 @@ if TYPE_CHECKING:
     UnixTime = datetime | None
 else:
     Nullable = Optional
-    # RFC 3339 text with nanoseconds or seconds since the epoch; "" and the year 1 mean unknown.
-    WireTime = Annotated[Any, "becomes datetime | None"]
+    # Becomes datetime | None. RFC 3339 text with nanoseconds, or seconds since the epoch; "" and the year 1 mean that
+    # it is unknown.
+    WireTime = Annotated[Any, msgspec.Meta(extra_json_schema={"type": ["string", "null"], "format": "date-time"})]
     # Seconds since the epoch, which msgspec makes a datetime of by itself, if it is not strict.
     UnixTime = Annotated[datetime, msgspec.Meta(tz=True)] | None
 
 
-class Model(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
+class Model(Document, frozen=True, kw_only=True, rename="pascal"):
     """A frozen struct decoded from an answer of the Engine."""
 
     def __post_init__(self) -> None:

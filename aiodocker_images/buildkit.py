@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-import msgspec
-
+from ._document import Document
 from .errors import FrameDecodeError
 from .progress import ProgressFrame
 
@@ -27,7 +26,7 @@ MAX_FIELDS: Final = 100_000
 """Fields of one message; two bytes make one, and each of them an object."""
 
 
-class BuildStep(msgspec.Struct, frozen=True, kw_only=True):
+class BuildStep(Document, frozen=True, kw_only=True):
     """One step of a build, which BuildKit calls a vertex: sent when it is planned, starts and ends."""
 
     digest: str = ""
@@ -43,7 +42,7 @@ class BuildStep(msgspec.Struct, frozen=True, kw_only=True):
     """Why it failed; empty if it did not."""
 
 
-class BuildStatus(msgspec.Struct, frozen=True, kw_only=True):
+class BuildStatus(Document, frozen=True, kw_only=True):
     """How far one part of a step has come, such as the download of a layer."""
 
     id: str = ""
@@ -58,7 +57,7 @@ class BuildStatus(msgspec.Struct, frozen=True, kw_only=True):
     completed: datetime | None = None
 
 
-class BuildLog(msgspec.Struct, frozen=True, kw_only=True):
+class BuildLog(Document, frozen=True, kw_only=True):
     """A piece of a step's output, which need not be a whole line."""
 
     step: str = ""
@@ -69,7 +68,7 @@ class BuildLog(msgspec.Struct, frozen=True, kw_only=True):
     data: bytes = b""
 
 
-class BuildWarning(msgspec.Struct, frozen=True, kw_only=True):
+class BuildWarning(Document, frozen=True, kw_only=True):
     """Something that BuildKit has to say of the Dockerfile."""
 
     step: str = ""
@@ -80,7 +79,7 @@ class BuildWarning(msgspec.Struct, frozen=True, kw_only=True):
     url: str = ""
 
 
-class BuildTrace(msgspec.Struct, frozen=True, kw_only=True):
+class BuildTrace(Document, frozen=True, kw_only=True):
     """What one frame of BuildKit's progress says."""
 
     steps: tuple[BuildStep, ...] = ()

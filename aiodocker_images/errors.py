@@ -39,7 +39,7 @@ The original exception, where there is one, is `__cause__`.
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 __all__ = [
     "APIError",
@@ -113,8 +113,15 @@ class DockerError(Exception):
     `message` says what happened. `operation` ("pull docker.io/library/alpine:3.20"), its `verb` ("pull"), `endpoint`
     ("unix:///var/run/docker.sock") and `endpoint_source` ("DOCKER_HOST") say where, and who chose that; they are
     None for an error that no operation met.
+
+    `http_status` is what a web backend may answer for it: 400 for a wrong argument, 403, 404, 409 and 429 as the Engine
+    or the registry said, 422 for what cannot be built or loaded, 501 for an option that the Engine is too old for, 502
+    for an Engine or registry that fails, 503 for one that cannot be reached, 504 for one that is silent, 507 for a full
+    disk, and 500 for what is wrong in the backend itself. A registry that refuses the backend's credentials is 403 as
+    well: with 401, browsers would ask their user for a password.
     """
 
+    http_status: ClassVar[int] = 500
     verb: str | None = None
     endpoint_source: str | None = None
 
@@ -156,9 +163,13 @@ def _restore(cls: type[DockerError], args: tuple[Any, ...], state: dict[str, Any
 class DaemonUnreachableError(DockerError, ConnectionError):
     """Nothing that speaks the Engine API answers at the endpoint."""
 
+    http_status = 503
+
 
 class RegistryUnreachableError(DockerError, ConnectionError):
     """No connection to the registry, or what answers there does not speak the OCI distribution API."""
+
+    http_status = 503
 
 
 class APIError(DockerError):
@@ -168,6 +179,8 @@ class APIError(DockerError):
     `method` and `path` name the endpoint of the Engine API, without the version, or of the distribution API.
     `code` is the registry's own word for the failure ("MANIFEST_UNKNOWN"), None where there is none.
     """
+
+    http_status = 502
 
     def __init__(
         self,
@@ -196,21 +209,31 @@ class APIError(DockerError):
 class InvalidParameterError(APIError):
     """The daemon refused a parameter (400)."""
 
+    http_status = 400
+
 
 class UnauthorizedError(APIError):
     """Credentials are missing or refused (401)."""
+
+    http_status = 403
 
 
 class ForbiddenError(APIError):
     """The credentials do not permit this (403)."""
 
+    http_status = 403
+
 
 class NotFoundError(APIError):
     """No such image, tag or endpoint (404)."""
 
+    http_status = 404
+
 
 class ConflictError(APIError):
     """The image is in use, or the name is taken (409)."""
+
+    http_status = 409
 
 
 class TagImmutableError(ConflictError):
@@ -223,11 +246,15 @@ class RateLimitedError(APIError):
     `retry_after` is how many seconds the registry asked to wait, None if it did not say.
     """
 
+    http_status = 429
+
     retry_after: float | None = None
 
 
 class NoSpaceError(APIError):
     """The disk of the daemon or of the registry is full."""
+
+    http_status = 507
 
 
 class ServerError(APIError):
@@ -240,6 +267,8 @@ class BuildStepError(ServerError):
     What the process has said and what its command is do not count for the class of the error: a registry's words in
     them are not a registry's.
     """
+
+    http_status = 422
 
     def __init__(
         self,
@@ -259,17 +288,25 @@ class BuildStepError(ServerError):
 class StreamInterruptedError(DockerError, ConnectionError):
     """The answer ended before its end: the connection was cut, or the daemon stopped in mid-answer."""
 
+    http_status = 502
+
 
 class StreamStalledError(StreamInterruptedError, TimeoutError):
     """Nothing was sent or received for `idle_timeout` seconds."""
+
+    http_status = 504
 
 
 class FrameDecodeError(DockerError, ValueError):
     """The daemon sent something that is not the JSON it should be, or that is over a size limit."""
 
+    http_status = 502
+
 
 class ArchiveError(DockerError):
     """The archive is not a whole tar, or the daemon wrote an error document into it."""
+
+    http_status = 422
 
 
 class LocalFileError(ArchiveError, OSError):
@@ -277,6 +314,8 @@ class LocalFileError(ArchiveError, OSError):
 
     See `errno` and `filename`.
     """
+
+    http_status = 500
 
     @classmethod
     def of(cls, cause: OSError, message: str) -> LocalFileError:
@@ -295,6 +334,8 @@ class LocalFileError(ArchiveError, OSError):
 class InvalidArchiveError(ArchiveError, APIError):
     """The Engine cannot load or import the archive that it was sent: not a tar, cut, damaged, or not of an image."""
 
+    http_status = 422
+
 
 class DigestMismatchError(DockerError, ValueError):
     """Content is not what was promised: it has another digest, or another size.
@@ -302,6 +343,8 @@ class DigestMismatchError(DockerError, ValueError):
     `expected` is the digest that was promised. `actual` is that of what came, or None where only the size is
     wrong. `who` names the registry or the file that gave the content ("" if unknown).
     """
+
+    http_status = 502
 
     def __init__(
         self,
@@ -321,6 +364,8 @@ class DigestMismatchError(DockerError, ValueError):
 
 class PlatformMismatchError(DockerError):
     """The image that came is for another platform (`actual`) than the one that was asked for (`wanted`)."""
+
+    http_status = 404
 
     def __init__(
         self,
@@ -354,9 +399,13 @@ class NotGivenBackError(DockerError):
 class UnsupportedManifestError(DockerError, ValueError):
     """A manifest of a kind that cannot be handled here, or whose kind cannot be told for certain."""
 
+    http_status = 422
+
 
 class UnsupportedAPIVersionError(DockerError):
     """`feature` needs API version `required`; this daemon and client speak `actual`."""
+
+    http_status = 501
 
     def __init__(
         self,
@@ -382,6 +431,8 @@ class InvalidArgumentError(DockerError, ValueError):
 
     An argument of a wrong type is a TypeError.
     """
+
+    http_status = 400
 
 
 class InvalidReferenceError(InvalidArgumentError):

@@ -20,6 +20,8 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
+from ._document import Document
+
 __all__ = [
     "ErrorDetail",
     "LayerProgress",
@@ -40,7 +42,7 @@ for `mirror()` and a `TransferProgress` for `transfer()`. What it raises ends th
 """
 
 
-class ProgressDetail(msgspec.Struct, frozen=True, kw_only=True):
+class ProgressDetail(Document, frozen=True, kw_only=True):
     """How far one action has come.
 
     Any field may be missing: Engines leave out what is 0. They send whole numbers; fractions are tolerated.
@@ -63,7 +65,7 @@ class ProgressDetail(msgspec.Struct, frozen=True, kw_only=True):
         return self.units in {None, "", "bytes"}
 
 
-class ErrorDetail(msgspec.Struct, frozen=True, kw_only=True):
+class ErrorDetail(Document, frozen=True, kw_only=True):
     """How the operation failed."""
 
     code: int | None = None
@@ -71,7 +73,7 @@ class ErrorDetail(msgspec.Struct, frozen=True, kw_only=True):
     message: str | None = None
 
 
-class ErrorDocument(msgspec.Struct, frozen=True, kw_only=True):
+class ErrorDocument(Document, frozen=True, kw_only=True):
     """How an Engine reports a failure where it can send no status: in a frame, or behind a piece of an archive."""
 
     error: str | None = None
@@ -113,14 +115,14 @@ class ProgressFrame(ErrorDocument, frozen=True, kw_only=True):
     """Data that is not meant to be shown: the digest of a push, the id of a built image, BuildKit's trace."""
 
 
-class SaveProgress(msgspec.Struct, frozen=True, kw_only=True):
+class SaveProgress(Document, frozen=True, kw_only=True):
     """How far a save has come."""
 
     size: int
     """Bytes of the archive that have been received so far. How many there will be, the Engine does not say."""
 
 
-class LayerProgress(msgspec.Struct, frozen=True, kw_only=True):
+class LayerProgress(Document, frozen=True, kw_only=True):
     """How far one layer has come. A snapshot: the tracker puts a new one in its place."""
 
     id: str

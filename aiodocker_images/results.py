@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import msgspec
+from ._document import Document
 
 __all__ = [
     "BuildResult",
@@ -16,7 +16,7 @@ __all__ = [
 ]
 
 
-class Result(msgspec.Struct, frozen=True, kw_only=True):
+class Result(Document, frozen=True, kw_only=True):
     """What an operation came to, gathered from its progress."""
 
 
