@@ -34,6 +34,7 @@ _HOMES = (
     "_api.build_options",
     "_api.events",
     "service",
+    "shared_pulls",
     "_distribution.config",
     "_distribution.results",
     "_distribution.manifests",
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
     from .reference import *
     from .results import *
     from .service import *
+    from .shared_pulls import *
 else:
 
     def __getattr__(name: str) -> object:

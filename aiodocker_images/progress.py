@@ -13,7 +13,8 @@ The frames are moby's `jsonstream.Message` and what Podman sends in its place. W
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias, TypeVar
@@ -28,6 +29,7 @@ __all__ = [
     "OnProgress",
     "ProgressDetail",
     "ProgressFrame",
+    "ProgressSnapshot",
     "ProgressTracker",
     "SaveProgress",
 ]
@@ -137,6 +139,16 @@ class LayerProgress(Document, frozen=True, kw_only=True):
     """How much of all its phases is done, 0 to 1; None while bytes flow to an unknown total. May go back."""
     done: bool
     """Whether nothing is left to do."""
+
+
+class ProgressSnapshot(Document, frozen=True, kw_only=True):
+    """What a `ProgressTracker` says at one moment. `downloaded` and `total` in bytes, `fraction` 0 to 1 or None."""
+
+    status: str | None = None
+    fraction: float | None = None
+    downloaded: int = 0
+    total: int = 0
+    layers: tuple[LayerProgress, ...] = ()
 
 
 class _Phase(NamedTuple):
@@ -286,6 +298,24 @@ class ProgressTracker:
         self._fraction = 1.0
         for layer_id, layer in self._layers.items():
             self._layers[layer_id] = msgspec.structs.replace(layer, fraction=1.0, done=True)
+
+    def snapshot(self) -> ProgressSnapshot:
+        """Return what the tracker says now, as a document that can go to a web page."""
+        return ProgressSnapshot(
+            status=self._status,
+            fraction=self._fraction,
+            downloaded=self._downloaded,
+            total=self._total,
+            layers=tuple(self._layers.values()),
+        )
+
+    async def follow(self, frames: AsyncGenerator[ProgressFrame, None]) -> AsyncGenerator[ProgressFrame, None]:
+        """Yield the frames of a stream after taking each in, and finish with the stream. Leaving it leaves that one."""
+        async with aclosing(frames):
+            async for frame in frames:
+                self.update(frame)
+                yield frame
+        self.finish()
 
     def _update_layer(self, layer_id: str, text: str, phase: _Phase, current: int, total: int) -> None:
         part = self._parts.get(layer_id)

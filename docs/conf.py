@@ -51,7 +51,7 @@ _PAGES = {
         ["_distribution.layouts", "_distribution.docker_archive", "_distribution.tag_selection"],
     ),
     "results": ("Results", ["results", "_distribution.results", "_distribution.manifests"]),
-    "progress": ("Progress", ["progress", "buildkit"]),
+    "progress": ("Progress", ["progress", "shared_pulls", "buildkit"]),
     "models": ("What the Engine answers", ["models", "_api.events"]),
     "names": ("Names, versions, filters and retries", ["reference", "api_version", "_encoding", "_retry"]),
     "credentials": ("Credentials and endpoints", ["credentials", "_dockercli.keychain", "endpoint"]),
