@@ -24,16 +24,17 @@ DOCUMENTS: list[type[Document]] = [
 STATUSES = {400, 403, 404, 409, 422, 429, 500, 501, 502, 503, 504, 507}
 
 
+def value_of(kind: object) -> object:
+    if get_origin(kind) is Literal:
+        return get_args(kind)[0]
+    if document := next((each for each in DOCUMENTS if each is kind), None):
+        return made(document)
+    plain: dict[str, Any] = {"str": "text", "int": 7, "bool": True, "float": 0.5}
+    return next((value for name, value in plain.items() if name in str(kind)), None)
+
+
 def made(kind: type[Document]) -> Document:
-    values: dict[str, Any] = {"str": "text", "int": 7, "bool": True, "float": 0.5}
-    given = {
-        field.name: get_args(field.type)[0]
-        if get_origin(field.type) is Literal
-        else next((value for name, value in values.items() if name in str(field.type)), None)
-        for field in msgspec.structs.fields(kind)
-        if field.required
-    }
-    return kind(**given)
+    return kind(**{field.name: value_of(field.type) for field in msgspec.structs.fields(kind) if field.required})
 
 
 def test_what_services_return_is_a_document() -> None:
