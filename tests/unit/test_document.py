@@ -21,13 +21,14 @@ DOCUMENTS: list[type[Document]] = [
     for each in (getattr(aiodocker_images, name) for name in dir(aiodocker_images) if not name.startswith("_"))
     if isinstance(each, type) and issubclass(each, Document)
 ]
+BY_TYPE: dict[object, type[Document]] = {each: each for each in DOCUMENTS}
 STATUSES = {400, 403, 404, 409, 422, 429, 500, 501, 502, 503, 504, 507}
 
 
 def value_of(kind: object) -> object:
     if get_origin(kind) is Literal:
         return get_args(kind)[0]
-    if document := next((each for each in DOCUMENTS if each is kind), None):
+    if document := BY_TYPE.get(kind):
         return made(document)
     plain: dict[str, Any] = {"str": "text", "int": 7, "bool": True, "float": 0.5}
     return next((value for name, value in plain.items() if name in str(kind)), None)
