@@ -1,13 +1,14 @@
-"""A testing kit for those who build on images: a registry in the test's own process, and faults by name.
+"""A testing kit for those who build on images: an Engine and a registry in the test's own process, and faults by name.
 
-    from aiodocker_images.testing import Fault, FakeRegistry, index
+    from aiodocker_images.testing import FakeEngine, FakeRegistry, Fault, index
 
     async with FakeRegistry() as registry:
         registry.put("app:1.0", index())
         registry.fail(Fault.refuse(429, retry_after=1), on="GET manifest", times=2)
         ...
 
-With pytest, the fixture `fake_registry` is there without any configuration. Nothing here needs pytest or aiohttp.
+With pytest, the fixtures `fake_engine`, `images` and `fake_registry` are there without any configuration. Nothing here
+needs pytest or aiohttp, but the fixture `images`, which is an `ImageService`.
 """
 
 from importlib import import_module
@@ -16,7 +17,7 @@ from importlib import import_module
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
-    from ._server import Request
+    from ._exchange import Request
     from ._store import StoredManifest, Upload
     from .auth import BasicAuth, Grant, TokenAuth
     from .behaviour import BEHAVIOURS, Behaviour
@@ -33,14 +34,19 @@ if TYPE_CHECKING:
         random_bytes,
         tar,
     )
+    from .engine import FakeEngine
+    from .engine_behaviour import ENGINES, EngineBehaviour
     from .faults import Fault, Injection, NotFakedError
     from .registry import FakeRegistry
 
 __all__ = [
     "BEHAVIOURS",
+    "ENGINES",
     "BasicAuth",
     "Behaviour",
     "Blob",
+    "EngineBehaviour",
+    "FakeEngine",
     "FakeRegistry",
     "Fault",
     "Grant",
@@ -62,7 +68,7 @@ __all__ = [
     "tar",
 ]
 
-_HOMES = ("faults", "content", "behaviour", "_store", "_server", "auth", "registry")
+_HOMES = ("faults", "content", "behaviour", "_store", "_exchange", "auth", "registry", "engine_behaviour", "engine")
 
 if not TYPE_CHECKING:
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Final, Literal
 from urllib.parse import quote, urlencode
 
+from ._exchange import ClientLeftError, Exchange, Request, Response
 from ._registry_answers import blob_response, document, error, not_found, referrer, unknown_parts, unsupported
-from ._server import ClientLeftError, Exchange, Request, Response
 from ._store import KNOWN_TYPES, Store, StoredManifest, Upload
 from .behaviour import Behaviour
 from .content import INDEXES, OCI_INDEX, digest_of

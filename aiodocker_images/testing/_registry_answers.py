@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from ._server import Request, Response
+from ._exchange import Request, Response
 from ._store import StoredManifest
 from .behaviour import Behaviour
 

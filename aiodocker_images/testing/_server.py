@@ -8,162 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import select
 import socket
 import ssl
-import struct
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final, Protocol
-from urllib.parse import parse_qsl, unquote
 
+from ._exchange import PIECE, POLL, ClientLeftError, Exchange, Request, Response, at_breaking_point, flush, hung_up
 from .faults import Fault, Injection, altered
 
 MAX_HEAD: Final = 1 << 20  # real servers accept some KiB; a client's long token should arrive all the same
 MAX_DRAINED: Final = 256 << 10  # what Go's server reads of a body that its handler left, to keep the connection
-PIECE: Final = 64 << 10
-_RESET_AT_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER, for no time
-_HUNG_UP: Final = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
 _REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
-_ESTABLISHED: Final = "01"  # in /proc/net/tcp
 _NOT_HTTP: Final = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n400 Bad Request"
-_POLL: Final = 0.005  # seconds between two looks at whether a client that is kept waiting has left
-
-
-class ClientLeftError(ConnectionError):
-    """The client closed the connection, or a fault did."""
-
-
-@dataclass(eq=False, kw_only=True)
-class Request:
-    """A request that came, and what became of it.
-
-    `target` is the path with its query exactly as they came; `path` is the decoded path alone. `headers` have names
-    in lower case; of several lines with one name, the values are joined by commas. `status` is 0 until an answer
-    began. `bytes_in` and `bytes_out` count bodies alone. `connection` is the number of the connection, `server` which
-    of the fake's servers it was, `step` what was asked ("GET manifest"), with `repository` and `reference` (a tag or
-    digest; empty where there is none).
-    """
-
-    method: str
-    target: str
-    headers: Mapping[str, str] = field(repr=False)  # with credentials
-    connection: int
-    server: str
-    step: str = "unknown"
-    repository: str = ""
-    reference: str = ""
-    status: int = 0
-    bytes_in: int = 0
-    bytes_out: int = 0
-    fault: Fault | None = None
-    done: bool = False
-
-    @property
-    def path(self) -> str:
-        """The path, decoded, without the query."""
-        return unquote(self.target.partition("?")[0])
-
-    @property
-    def raw_query(self) -> str:
-        """The query exactly as it came."""
-        return self.target.partition("?")[2]
-
-    @property
-    def query(self) -> dict[str, str]:
-        """The query's parameters, decoded; of several with one name, the last."""
-        return dict(parse_qsl(self.raw_query, keep_blank_values=True))
-
-    @property
-    def authorized(self) -> bool:
-        """Whether an Authorization header was sent, right or wrong."""
-        return "authorization" in self.headers
-
-
-@dataclass(kw_only=True)
-class Response:
-    """An answer: its body is sent with its length."""
-
-    status: int = 200
-    headers: dict[str, str] = field(default_factory=dict[str, str])
-    body: bytes = b""
-
-
-class Exchange:
-    """A request that is being answered: its body, as it comes."""
-
-    def __init__(self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.request = request
-        self.injection: Injection | None = None
-        self._reader = reader
-        self._writer = writer
-        self._to_continue = request.headers.get("expect", "").lower() == "100-continue"
-        self._chunked = request.headers.get("transfer-encoding", "").lower() == "chunked"
-        self._left = 0 if self._chunked else int(request.headers.get("content-length") or 0)
-        self.body_read = not self._chunked and not self._left
-
-    @property
-    def refused_body(self) -> bool:
-        """Whether the client still waits to be told to send its body."""
-        return self._to_continue and not self.body_read
-
-    async def some(self) -> bytes:
-        """Return the next bytes of the request's body, nothing at its end; raises `ClientLeftError` if it is cut."""
-        if self.body_read:
-            return b""
-        if self._to_continue:
-            self._to_continue = False
-            self._writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        try:
-            if self._chunked and not self._left:
-                self._left = int((await self._reader.readuntil(b"\r\n")).split(b";")[0], 16)
-                if not self._left:
-                    await self._reader.readuntil(b"\r\n")
-                    self.body_read = True
-                    return b""
-            data = await self._reader.read(min(self._left, await self._allowed()))
-            self._left -= len(data)
-            self.request.bytes_in += len(data)
-            if not self._left and self._chunked:
-                await self._reader.readexactly(2)
-        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError) as error:
-            raise ClientLeftError("the request's body is not whole") from error
-        if not data:
-            raise ClientLeftError("the request's body ended early")
-        self.body_read = not self._left and not self._chunked
-        return data
-
-    async def read(self) -> bytes:
-        """Return the whole body."""
-        body = bytearray()
-        while data := await self.some():
-            body += data
-        return bytes(body)
-
-    async def skip(self, most: int) -> bool:
-        """Read `most` bytes of the rest of the body at most; return whether that was all."""
-        before = self.request.bytes_in
-        while self.request.bytes_in - before <= most and await self.some():
-            pass
-        return self.body_read
-
-    async def _allowed(self) -> int:
-        """Return how many bytes may be read now, after the fault of the request's body has had its turn."""
-        if (injection := self.injection) is None or injection.fault.of != "request":
-            return PIECE
-        fault = injection.fault
-        if fault.kind == "slow" and not injection.released:
-            await asyncio.sleep(fault.seconds or 0)
-            return fault.length
-        if fault.kind not in {"cut", "reset", "stall"}:
-            return PIECE
-        if allowed := fault.after - self.request.bytes_in:
-            return min(allowed, PIECE)
-        self.injection = None
-        await at_breaking_point(injection, self._writer)
-        return PIECE
 
 
 class Service(Protocol):
@@ -177,7 +35,8 @@ class Service(Protocol):
 class Server:
     """Serves on 127.0.0.1, on the same port each time, with TLS if there is a context for it.
 
-    `known_as` is the host in its URL. `connections` are those that are open.
+    With `unix`, the path of a socket, it serves there instead. `known_as` is the host in its URL. `connections` are
+    those that are open.
     """
 
     def __init__(
@@ -188,6 +47,7 @@ class Server:
         *,
         tls: ssl.SSLContext | None = None,
         known_as: str = "127.0.0.1",
+        unix: Path | None = None,
     ) -> None:
         self.name = name
         self.port = 0
@@ -196,6 +56,7 @@ class Server:
         self._requests = requests
         self._tls = tls
         self._known_as = known_as
+        self._unix = unix
         self._tasks: set[asyncio.Task[None]] = set()
         self._accepted = 0
         self._socket: socket.socket | None = None
@@ -213,6 +74,12 @@ class Server:
 
     async def start(self) -> None:
         """Listen."""
+        if self._unix is not None:
+            self._unix.unlink(missing_ok=True)
+            self._socket = socket.socket(socket.AF_UNIX)
+            self._socket.bind(str(self._unix))
+            self._server = await asyncio.start_unix_server(self._accept, sock=self._socket, limit=MAX_HEAD)
+            return
         self._socket = socket.create_server(("127.0.0.1", self.port), backlog=1024)
         self.port = self._socket.getsockname()[1]
         self._server = await asyncio.start_server(self._accept, sock=self._socket, limit=MAX_HEAD, ssl=self._tls)
@@ -305,7 +172,9 @@ async def _send(exchange: Exchange, response: Response, writer: asyncio.StreamWr
     request.status = response.status
     headers = dict(response.headers)
     body = response.body
-    if response.status not in {204, 304}:
+    if response.stream is not None:
+        headers["Transfer-Encoding"] = "chunked"
+    elif response.status not in {204, 304}:
         headers.setdefault("Content-Length", str(len(body)))
     keep = headers.get("Content-Length", "0") == str(len(body))  # unlike distribution 2.8.2's 416
     if request.method == "HEAD":
@@ -329,7 +198,11 @@ async def _send(exchange: Exchange, response: Response, writer: asyncio.StreamWr
         *(f"{name}: {value}" for name, value in headers.items()),
     ]
     head = "\r\n".join([*lines, "", ""]).encode("latin-1")
-    await _Wire(request, writer, injection, fault).send(head, body)
+    wire = _Wire(request, writer, injection, fault)
+    if response.stream is not None:
+        await wire.send_stream(head, response.stream)
+    else:
+        await wire.send(head, body)
     return keep
 
 
@@ -367,6 +240,64 @@ class _Wire:
             await self._write(head[before:], 0)
             await self._write_body(body[in_body:])
 
+    async def send_stream(self, head: bytes, stream: AsyncGenerator[bytes, None]) -> None:
+        """Send each piece as a chunk; `after` of a fault counts the bytes in them, or the pieces."""
+        fault, sent, pieces = self._fault, 0, 0
+        breaking = fault is not None and fault.kind in {"cut", "reset", "stall"}
+        async with contextlib.aclosing(stream):
+            if breaking and fault is not None and fault.of == "response":
+                await self._write(head[: fault.after], 0)
+                await self._break()
+                await self._write(head[fault.after :], 0)
+                breaking = False
+            else:
+                await self._write(head, 0)
+            while piece := await self._next(stream):
+                chunk, at = b"%x\r\n%s\r\n" % (len(piece), piece), -1
+                if breaking and fault is not None:
+                    if fault.of == "frames":
+                        at = 0 if pieces == fault.after else -1
+                    elif sent <= fault.after < sent + len(piece):
+                        at = len(chunk) - len(piece) - 2 + fault.after - sent
+                if at >= 0:
+                    await self._write(chunk[:at], 0)
+                    await self._break()
+                    breaking = False
+                await self._write_slowly(chunk[max(at, 0) :], len(piece))
+                sent, pieces = sent + len(piece), pieces + 1
+        if breaking:
+            await self._break()
+        await self._write(b"0\r\n\r\n", 0)
+
+    async def _write_slowly(self, chunk: bytes, counted: int) -> None:
+        fault = self._fault
+        if fault is None or fault.kind != "slow":
+            await self._write(chunk, counted)
+            return
+        for start in range(0, len(chunk), fault.length):
+            await self._write(chunk[start : start + fault.length], 0)
+            if not (self._injection and self._injection.released):
+                await asyncio.sleep(fault.seconds or 0)
+        self._request.bytes_out += counted
+
+    async def _break(self) -> None:
+        if self._injection is not None:
+            await at_breaking_point(self._injection, self._writer)
+
+    async def _next(self, stream: AsyncGenerator[bytes, None]) -> bytes:
+        """Return the next piece, nothing at the end; raises `ClientLeftError` if the client does not wait for it."""
+        task = asyncio.ensure_future(anext(stream, b""))
+        try:
+            while not task.done():
+                await asyncio.wait((task,), timeout=POLL)
+                if not task.done() and (self._writer.is_closing() or hung_up(self._writer)):
+                    raise ClientLeftError("the client left")
+            return task.result()
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait((task,))
+
     async def _write_body(self, body: bytes) -> None:
         view = memoryview(body)
         for start in range(0, len(body), PIECE):
@@ -383,66 +314,6 @@ class _Wire:
         self._request.bytes_out += counted
 
 
-async def at_breaking_point(injection: Injection, writer: asyncio.StreamWriter) -> None:
-    """Do what a cut, a reset or a stall does; returns only if a stall is over."""
-    fault = injection.fault
-    if fault.kind == "stall":
-        return await _stalled(injection, writer)
-    await _flush(writer)
-    if fault.kind == "reset":
-        with contextlib.suppress(OSError):  # a unix socket
-            peer: socket.socket = writer.get_extra_info("socket")
-            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_AT_CLOSE)
-        writer.transport.abort()
-    else:
-        writer.close()
-    raise ClientLeftError(f"cut by the fault {fault}")
-
-
-async def _stalled(injection: Injection, writer: asyncio.StreamWriter) -> None:
-    """Return when the stall is over; raises `ClientLeftError` when the client has."""
-    await _flush(writer)
-    loop = asyncio.get_running_loop()
-    end = None if injection.fault.seconds is None else loop.time() + injection.fault.seconds
-    while not injection.released and (end is None or loop.time() < end):
-        if writer.is_closing() or _hung_up(writer):
-            raise ClientLeftError("the client left")
-        await asyncio.sleep(_POLL)
-
-
-def _hung_up(writer: asyncio.StreamWriter) -> bool:
-    """Tell whether the client has closed its side, which the loop notices only when it reads."""
-    peer: socket.socket | None = writer.get_extra_info("socket")
-    if peer is None or peer.fileno() < 0:
-        return True
-    poll = select.poll()
-    poll.register(peer.fileno(), getattr(select, "POLLRDHUP", 0))
-    return any(event & _HUNG_UP for _, event in poll.poll(0)) or _waits_to_close(writer)
-
-
-def _waits_to_close(writer: asyncio.StreamWriter) -> bool:
-    """Tell whether the client has closed its side, but has sent more than anybody reads: its end comes after that.
-
-    The client is on this machine, so Linux has its socket in a table, and its state there. Elsewhere nobody knows.
-    """
-    address = writer.get_extra_info("peername")
-    if not isinstance(address, tuple):
-        return False
-    with contextlib.suppress(OSError):
-        ours = f":{address[1]:04X}"
-        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-            fields = line.split()
-            if fields[1].endswith(ours) and fields[2].endswith(f":{writer.get_extra_info('sockname')[1]:04X}"):
-                return fields[3] != _ESTABLISHED
-    return False
-
-
-async def _flush(writer: asyncio.StreamWriter) -> None:
-    """Wait until the kernel has all that was written: a reset would take the rest with it."""
-    while writer.transport.get_write_buffer_size() and not writer.is_closing():  # noqa: ASYNC110 - there is no event
-        await asyncio.sleep(0)
-
-
 async def _drain(exchange: Exchange, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
     """Read the rest of a request that was answered before its end; return whether it was short enough.
 
@@ -454,7 +325,7 @@ async def _drain(exchange: Exchange, reader: asyncio.StreamReader, writer: async
     exchange.injection = None
     if not exchange.refused_body and await exchange.skip(MAX_DRAINED):
         return True
-    await _flush(writer)
+    await flush(writer)
     if writer.can_write_eof():
         writer.write_eof()
     with contextlib.suppress(TimeoutError):

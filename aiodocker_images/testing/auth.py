@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 from urllib.parse import parse_qsl
 
-from ._server import Exchange, Request, Response
+from ._exchange import Exchange, Request, Response
 
 Access = Callable[[str, str, str], bool]
 """Says whether an account ("" for nobody) may do an action ("pull", "push", "delete") to a repository."""

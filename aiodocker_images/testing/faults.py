@@ -25,8 +25,9 @@ FaultKind = Literal[
     "lose_upload", "no_space", "restart", "in_stream_error",
 ]  # fmt: skip
 
-Place = Literal["body", "response", "request"]
-"""What `after` counts the bytes of: the response's body, the whole response with its head, or the request's body."""
+Place = Literal["body", "response", "request", "frames"]
+"""What `after` counts: the bytes of the response's body, of the whole response with its head, or of the request's body,
+or the messages of a stream of progress (Engines)."""
 
 LOGIN_PAGE: Final = b"<!DOCTYPE html>\n<html><head><title>Sign in</title></head><body><form></form></body></html>\n"
 
@@ -35,7 +36,8 @@ LOGIN_PAGE: Final = b"<!DOCTYPE html>\n<html><head><title>Sign in</title></head>
 class Fault:
     """One thing that can go wrong. Made with the class methods, each of which says what it does.
 
-    `after` is a number of bytes, `of` what they are bytes of. A body that is shorter meets the fault at its end.
+    `after` is a number of bytes, `of` what they are bytes of; with `of="frames"` it is a number of progress messages.
+    A body that is shorter meets the fault at its end.
     """
 
     kind: FaultKind
@@ -163,7 +165,8 @@ class Fault:
 
     def __str__(self) -> str:
         """Return the fault's name and where it happens."""
-        where = f" after {self.after} bytes of the {self.of}" if self.kind in {"cut", "reset", "stall"} else ""
+        amount = f"{self.after} frames" if self.of == "frames" else f"{self.after} bytes of the {self.of}"
+        where = f" after {amount}" if self.kind in {"cut", "reset", "stall"} else ""
         return f"{self.kind}{f' {self.status}' if self.status else ''}{where}"
 
 

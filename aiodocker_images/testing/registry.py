@@ -13,23 +13,21 @@ It is a real server on 127.0.0.1 with real state, so any client can be tested wi
 
 from __future__ import annotations
 
-import asyncio
 import ssl
-import threading
-from collections import Counter
 from collections.abc import Awaitable, Callable
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
 from ._distribution_api import STEPS, UNKNOWN, DistributionAPI, locate, needs
+from ._exchange import ClientLeftError, Exchange, Request, Response
 from ._registry_answers import ERROR_CODES, blob_response, document, error, not_found
-from ._server import ClientLeftError, Exchange, Request, Response, Server
+from ._server import Server
+from ._serving import Serving
 from ._store import Store, StoredManifest, Upload
 from .auth import Auth, Gate, Grant
 from .behaviour import Behaviour, behaviour_of
 from .content import Blob, Manifest, digest_of
-from .faults import Fault, FaultKind, Faults, Injection, NotFakedError
+from .faults import Fault, FaultKind, Faults
 
 KINDS: Final[frozenset[FaultKind]] = frozenset(
     {
@@ -45,7 +43,7 @@ STORAGE: Final = "storage"
 _IDLE_POLL: Final = 0.002
 
 
-class FakeRegistry:
+class FakeRegistry(Serving):
     """An OCI registry on 127.0.0.1, open to everybody unless `auth` says otherwise.
 
     `async with` serves it in the running loop; a plain `with` serves it in a thread of its own, for tests that are
@@ -74,12 +72,10 @@ class FakeRegistry:
         tls: ssl.SSLContext | None = None,
         strict: bool = True,
     ) -> None:
+        super().__init__(Faults("FakeRegistry", STEPS, KINDS), strict=strict, refusal=404)
         self.behaviour = behaviour_of(like)
-        self.requests: list[Request] = []
         self._redirects = redirect
-        self._strict = strict
         self._store = Store()
-        self._faults = Faults("FakeRegistry", STEPS, KINDS)
         self._server = Server(REGISTRY, self, self.requests, tls=tls)
         self._tokens = Server(TOKENS, self, self.requests)
         # Under another name than the registry's: to clients in Go, another port alone is not another host, and they
@@ -89,78 +85,20 @@ class FakeRegistry:
         self._api = DistributionAPI(
             self._store, self.behaviour, lambda: self._server.url, self._signed_url, self._gate.may
         )
-        self._unfaked: list[str] = []
-        self._thread: threading.Thread | None = None
-        self._end: Callable[[], object] = lambda: None
 
     # Life
 
-    async def __aenter__(self) -> Self:
+    async def _start(self) -> None:
         for server in self._servers:
             await server.start()
-        return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, failure: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def _stop(self) -> None:
         for server in self._servers:
             await server.stop()
-        if failure is None:
-            self._check_faked()
-
-    def __enter__(self) -> Self:
-        ready = threading.Event()
-        failures: list[BaseException] = []
-
-        async def serve() -> None:
-            loop, end = asyncio.get_running_loop(), asyncio.Event()
-            self._end = lambda: loop.call_soon_threadsafe(end.set)
-            try:
-                for server in self._servers:
-                    await server.start()
-                ready.set()
-                await end.wait()
-            finally:
-                for server in self._servers:
-                    await server.stop()
-
-        def run() -> None:
-            try:
-                asyncio.run(serve())
-            except BaseException as problem:  # noqa: BLE001 - raised in the thread that waits for this one
-                failures.append(problem)
-            finally:
-                ready.set()
-
-        self._thread = threading.Thread(target=run, name="fake-registry", daemon=True)
-        self._thread.start()
-        ready.wait()
-        if failures:
-            self._thread.join()
-            raise failures[0]
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, failure: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._end()
-        if self._thread is not None:
-            self._thread.join()
-        if failure is None:
-            self._check_faked()
 
     @property
     def _servers(self) -> tuple[Server, Server, Server]:
         return self._server, self._tokens, self._storage
-
-    def _check_faked(self) -> None:
-        if self._strict and self._unfaked:
-            asked = ", ".join(self._unfaked)
-            self._unfaked.clear()
-            raise NotFakedError(
-                f"FakeRegistry was asked for what it does not fake: {asked}; it answered 404. "
-                "If that is the answer that the test wants, say FakeRegistry(strict=False)."
-            )
 
     # Where it is
 
@@ -299,25 +237,6 @@ class FakeRegistry:
 
     # What was asked, and what is open
 
-    def asked(self, step: str | None = None, *, reference: str | None = None) -> list[Request]:
-        """Return the requests of a step, such as "GET manifest", "GET" or "manifest", and for a tag or digest."""
-        if step is not None:
-            self._faults.check_step(step)
-        return [
-            each
-            for each in tuple(self.requests)
-            if (step is None or step == each.step or step in each.step.split()) and reference in (None, each.reference)
-        ]
-
-    def count(self, step: str | None = None, *, reference: str | None = None) -> int:
-        """Return how many requests of a step there were."""
-        return len(self.asked(step, reference=reference))
-
-    @property
-    def counts(self) -> Counter[str]:
-        """How many requests of each step there were."""
-        return Counter(each.step for each in tuple(self.requests))
-
     @property
     def grants(self) -> list[Grant]:
         """The tokens that the token server gave, and for what."""
@@ -333,42 +252,7 @@ class FakeRegistry:
         """The upload sessions that are open."""
         return list(self._store.uploads.values())
 
-    @property
-    def _answering(self) -> bool:
-        return any(not each.done for each in tuple(self.requests))
-
-    async def idle(self, *, keep_alive: bool = False) -> None:
-        """Wait until no request is being answered and, unless `keep_alive`, no connection is open."""
-        while self._answering or (self.connections and not keep_alive):  # noqa: ASYNC110 - it may be served elsewhere
-            await asyncio.sleep(_IDLE_POLL)
-
     # What goes wrong
-
-    def fail(
-        self,
-        fault: Fault,
-        *,
-        on: str | None = None,
-        times: int | None = 1,
-        skip: int = 0,
-        reference: str | None = None,
-    ) -> Injection:
-        """Have a fault meet the next `times` requests (None: every one) of a step, after `skip` that it passes over.
-
-        `on` is a step ("GET manifest"), a method ("GET"), a noun ("manifest"), or None for every request. With
-        `reference`, only requests for that tag or digest are met. Requests that authentication refuses are not
-        counted. One request meets one fault: of several that fit, the one that was named first.
-        """
-        return self._faults.add(fault, on, times, skip, reference)
-
-    def clear_faults(self) -> None:
-        """Forget all faults; what they hold up goes on."""
-        self._faults.clear()
-
-    @property
-    def pending_faults(self) -> list[Injection]:
-        """The faults that have not happened as often as they were to."""
-        return self._faults.pending()
 
     def revoke_tokens(self) -> None:
         """Accept none of the tokens that were given so far, whatever they promised."""
