@@ -191,8 +191,9 @@ class Maker:
         """Return the image with one more step."""
         base: dict[str, Any] = image.main.document if image else {}
         run: dict[str, Any] = dict(base.get("config") or {})
-        if image is not None and not any(each.startswith("PATH=") for each in run.get("Env") or []):
-            run["Env"] = [*(run.get("Env") or []), PATH]
+        variables: list[str] = run.get("Env") or []
+        if image is not None and not any(each.startswith("PATH=") for each in variables):
+            run["Env"] = [*variables, PATH]
         layers, diff_ids = (image.main.layers if image else ()), list[str](image.main.diff_ids if image else ())
         created, made = rfc3339(time.time_ns()), f"/bin/sh -c #(nop)  {_plain(word, rest)}"
         if word == "COPY":
@@ -210,11 +211,12 @@ class Maker:
         step: dict[str, Any] = {"created": created, "created_by": made}
         if word != "COPY":
             step["empty_layer"] = True
-        document = {
+        history: list[dict[str, Any]] = base.get("history") or []
+        document: dict[str, Any] = {
             "architecture": base.get("architecture", "amd64"),
             "config": run,
             "created": created,
-            "history": [*(base.get("history") or []), step],
+            "history": [*history, step],
             "os": base.get("os", "linux"),
             "rootfs": {"type": "layers", "diff_ids": diff_ids},
         }
@@ -240,7 +242,8 @@ def apply(run: dict[str, Any], word: str, rest: str) -> None:
         run["Labels"] = {**(run.get("Labels") or {}), **dict(_pairs(rest))}
     elif word == "ENV":
         new = dict(_pairs(rest))
-        kept = [each for each in run.get("Env") or [] if each.partition("=")[0] not in new]
+        variables: list[str] = run.get("Env") or []
+        kept = [each for each in variables if each.partition("=")[0] not in new]
         run["Env"] = [*kept, *(f"{key}={value}" for key, value in new.items())]
     elif word == "EXPOSE":
         ports: dict[str, object] = {each if "/" in each else f"{each}/tcp": {} for each in rest.split()}

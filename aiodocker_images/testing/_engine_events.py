@@ -49,22 +49,21 @@ class EventLog:
 
     def about(self, action: str, image: Image, name: str = "", *, labels: bool = True) -> None:
         """Tell of an image by its id; Docker names it by its id, too, where no `name` is given."""
-        of = image.main.run.get("Labels") or {}
-        self.tell(action, image.id, name or image.id, of if labels else None)
+        self.tell(action, image.id, name or image.id, image.main.labels if labels else None)
 
     def pulled(self, image: Image, reference: Reference) -> None:
         """Tell of a pull."""
         if self._as.podman:
             self.about("pull", image, str(reference))
         else:
-            self.tell("pull", reference.familiar, reference.familiar_name, image.main.run.get("Labels"))
+            self.tell("pull", reference.familiar, reference.familiar_name, image.main.labels)
 
     def pushed(self, image: Image, reference: Reference) -> None:
         """Tell of a push."""
         if self._as.podman:
             self.about("push", image, str(reference))
         else:
-            self.tell("push", reference.familiar, reference.familiar_name, image.main.run.get("Labels"))
+            self.tell("push", reference.familiar, reference.familiar_name, image.main.labels)
 
     async def watch(
         self, since: float | None, until: float | None, filters: Mapping[str, list[str]]

@@ -315,12 +315,14 @@ class ImageViews:
             for key in ("RepoTags", "RepoDigests"):
                 item[key] = item[key] or None
             if self._as.podman:  # it says less here than in a list, and names images by their tags alone
-                tags = [each.rpartition(":")[2] for each in item["RepoTags"] or []]
-                item = {key: item[key] for key in ("Containers", "Created", "ParentId", "SharedSize", "Size")} | {
+                short = [each.rpartition(":")[2] for each in self._store.tags_of(image)]
+                kept = ("Containers", "Created", "ParentId", "SharedSize", "Size")
+                item = {
+                    **{key: item[key] for key in kept},
                     "Id": image.id.removeprefix("sha256:"),
-                    "Labels": {},
+                    "Labels": dict[str, str](),
                     "RepoDigests": None,
-                    "RepoTags": tags or ["<none>"],
+                    "RepoTags": short or ["<none>"],
                 }
             items.append(item)
         layers = self._store.layers().values()
@@ -353,12 +355,7 @@ def read_filters(text: str, store: EngineStore) -> dict[str, list[str]]:
             words = f"invalid character '{where}' looking for beginning of object key string"
             raise RefusalError(500, words) from None
         raise RefusalError(400, "invalid filter") from None
-    filters = {
-        name: [str(each) for each in values]
-        if isinstance(values, list)
-        else [each for each, on in values.items() if on]
-        for name, values in document.items()
-    }
+    filters = {name: _values(values) for name, values in document.items()}
     for name in filters:
         if name not in _FILTERS:
             if behaviour.podman:
@@ -367,6 +364,10 @@ def read_filters(text: str, store: EngineStore) -> dict[str, list[str]]:
                 )
             raise RefusalError(400, f"{'I' if behaviour.release < 25 else 'i'}nvalid filter '{name}'")
     return filters
+
+
+def _values(values: Mapping[str, bool] | list[str]) -> list[str]:
+    return list(values) if isinstance(values, list) else [value for value, on in values.items() if on]
 
 
 def moment(text: str) -> int:
@@ -386,7 +387,7 @@ def _matches(pattern: str, name: str) -> bool:
 
 
 def _has_label(image: Image, wanted: str) -> bool:
-    labels: Mapping[str, str] = image.main.run.get("Labels") or {}
+    labels = image.main.labels
     key, equals, value = wanted.partition("=")
     return key in labels and (not equals or labels[key] == value)
 

@@ -122,7 +122,7 @@ class Remote:
                 raise self._no_credentials(method, target)
             self._headers = {"Authorization": basic}
             return
-        parameters = dict(_PARAMETER.findall(rest))
+        parameters: dict[str, str] = dict(_PARAMETER.findall(rest))
         realm = urlsplit(parameters.get("realm", ""))
         scope = f"service={quote(parameters.get('service', ''))}&scope={quote(parameters.get('scope', ''))}"
         headers = {} if basic is None else {"Authorization": basic}

@@ -46,6 +46,11 @@ class Variant:
         return dict(self.document.get("config") or {})
 
     @property
+    def labels(self) -> dict[str, str]:
+        """The labels."""
+        return dict(self.run.get("Labels") or {})
+
+    @property
     def platform(self) -> Platform:
         """The platform, of which an imported image says little."""
         document = self.document

@@ -173,6 +173,7 @@ class Transfers:
     async def push(self, reference: Reference, tags: list[str], auth: str) -> AsyncGenerator[bytes, None]:
         """Push the tags of a repository."""
         shown = reference.with_tag(tags[0]) if self._as.podman and tags else reference
+        images = list[tuple[str, Image]]()
         if self._as.podman:
             images = [(tag, self._store.get(reference.with_tag(tag).familiar)) for tag in tags]
         yield frame(status(f"The push refers to repository [{self._store.shown(str(shown))}]"))
@@ -225,7 +226,9 @@ class Transfers:
         manifest = manifest_of(config, layers, DOCKER_MANIFEST, indent=3 if graph else None)
         await remote.push_manifest(manifest, tag)
         self._store.name_by_digest(image, remote.reference.name, manifest.digest)
-        yield status(f"{tag}: digest: {manifest.digest} size: {manifest.size}")
+        # Podman 5.8 says the size of the manifest that it has, not of the one that it pushed.
+        size = manifest.size if graph else variant.manifest.size
+        yield status(f"{tag}: digest: {manifest.digest} size: {size}")
         if graph:
             aux = {"Tag": tag, "Digest": manifest.digest, "Size": manifest.size}
             yield {"progressDetail": {}, "aux": aux}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import quote, urlencode
 
 Facts = dict[str, object]
@@ -26,7 +27,7 @@ class Answer:
     body: bytes
 
     @property
-    def json(self) -> Any:
+    def json(self) -> Any:  # noqa: ANN401 - whatever it is
         return json.loads(self.body)
 
     @property
@@ -71,10 +72,8 @@ async def ask(
         return Answer(status=int(first.split(" ")[1]), headers=found, body=bytes(received))
     finally:
         writer.close()
-        try:
+        with contextlib.suppress(OSError):
             await writer.wait_closed()
-        except OSError:
-            pass
 
 
 class Witness:
@@ -121,9 +120,9 @@ class Witness:
                 fact = fact.replace(word, instead)
             return _HEX.sub(self._named, fact)
         if isinstance(fact, dict):
-            return {self._plain(key): self._plain(value) for key, value in fact.items()}
+            return {self._plain(key): self._plain(value) for key, value in cast("dict[object, object]", fact).items()}
         if isinstance(fact, list | tuple):
-            return [self._plain(each) for each in fact]
+            return [self._plain(each) for each in cast("Iterable[object]", fact)]
         return fact
 
     def _named(self, match: re.Match[str]) -> str:
