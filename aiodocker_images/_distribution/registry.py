@@ -68,7 +68,8 @@ class Call:
     """One request to a registry: `path` ("/v2/library/alpine/manifests/3.20"), or the `url` that it sent us to.
 
     `expected` are the statuses that are no failures. `body` may be a factory: each attempt takes a new one.
-    `repeat` says whether a broken connection and a 5xx lead to another attempt; a 429 always does.
+    `repeat` says whether a broken connection and a 5xx lead to another attempt; a 429 always does. `large` is that of
+    `Request`.
     """
 
     method: str
@@ -79,6 +80,7 @@ class Call:
     headers: dict[str, str] = field(default_factory=dict[str, str])
     body: bytes | Callable[[], Body] | None = field(default=None, repr=False)
     repeat: bool = True
+    large: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,6 +305,7 @@ class Registry:
                 tls=route.tls,
                 proxy=route.proxy,
                 proxy_headers=route.proxy_headers,
+                large=call.large,
             )
         )
 

@@ -48,6 +48,9 @@ MAX_REFERRERS: Final = 10_000
 PAGE_SIZE: Final = 1000
 """Tags that are asked for with one request: ECR refuses more."""
 
+LARGE: Final = 1 << 20
+"""Bytes from which on a blob is worth being read past aiohttp's reader."""
+
 OK: Final = frozenset({200})
 STORED: Final = frozenset({200, 201, 202, 204})
 """What says that something was stored: crane's registry says 204, others have said 200 and 202."""
@@ -177,15 +180,17 @@ class Repository:
         call = self.call("HEAD", f"blobs/{digest}", expected=frozenset({200, 404}))
         return (await self.registry.fetch(call)).status == 200
 
-    def open_blob(self, digest: str, start: int = 0) -> contextlib.AbstractAsyncContextManager[Answer]:
+    def open_blob(self, blob: Descriptor, start: int = 0) -> contextlib.AbstractAsyncContextManager[Answer]:
         """Return the answer with a blob: status 200, or 206 or 416 if not from the first byte on.
 
         GET /v2/<name>/blobs/<digest>.
         """
-        if not start:
-            return self.registry.open(self.call("GET", f"blobs/{digest}"))
-        call = self.call("GET", f"blobs/{digest}", expected=frozenset({200, 206, 416}), range=f"bytes={start}-")
-        return self.registry.open(call)
+        if start:
+            expected = frozenset({200, 206, 416})
+            call = self.call("GET", f"blobs/{blob.digest}", expected=expected, range=f"bytes={start}-")
+        else:
+            call = self.call("GET", f"blobs/{blob.digest}")
+        return self.registry.open(dataclasses.replace(call, large=blob.size is None or blob.size >= LARGE))
 
     async def read_blob(self, descriptor: Descriptor, limit: int) -> bytes:
         """Return a small blob whole. Raises `DigestMismatchError` and, for one over the limit, `FrameDecodeError`."""

@@ -204,7 +204,7 @@ class RegistrySource:
         for repository in tuple(self._repositories):  # one may be given up meanwhile
             reading.repository = repository
             try:
-                return await stack.enter_async_context(repository.open_blob(reading.descriptor.digest, start))
+                return await stack.enter_async_context(repository.open_blob(reading.descriptor, start))
             except _FALLS_THROUGH:
                 if repository is self.repository:
                     raise

@@ -22,6 +22,7 @@ from yarl import URL
 from aiodocker_images._aio.threads import outlast, retrieve
 from aiodocker_images._http.guard import GuardedResponse
 from aiodocker_images._http.ownership import CLOSED, INTERRUPTED, Owner, close_forgotten, drop_connections
+from aiodocker_images._http.response_body import StreamedResponse, read_some
 from aiodocker_images._version import __version__
 from aiodocker_images.errors import (
     DockerError,
@@ -37,8 +38,11 @@ from .unfinished import Unfinished, undoing
 
 __all__ = ["Answer", "Body", "Request", "Transport"]
 
-READ_BUFFER: Final = 512 << 10
-"""Bytes of a blob that wait to be sent on, at most twice, before no more of it is taken from the socket."""
+READ_BUFFER: Final = 1 << 20
+"""Bytes of a blob that wait to be sent on before no more of it is taken from the socket, and that are read at once.
+
+Each piece costs a turn of everything between the two registries: of 1 GiB, pieces of 256 KiB cost a tenth more.
+"""
 
 COMMIT_PATIENCE: Final = 5
 """How many times `idle_timeout` a registry may take to answer an upload: some copy the blob before they do."""
@@ -63,7 +67,10 @@ class Body:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One request: where to, and over what. `headers` and `proxy_headers` may carry credentials."""
+    """One request: where to, and over what. `headers` and `proxy_headers` may carry credentials.
+
+    `large`: what comes may be long, and is worth being read past aiohttp's reader (`_http.response_body`).
+    """
 
     method: str
     url: URL = field(repr=False)  # may be signed
@@ -72,6 +79,7 @@ class Request:
     tls: ssl.SSLContext | None = None
     proxy: URL | None = None
     proxy_headers: Mapping[str, str] | None = field(default=None, repr=False)
+    large: bool = False
 
 
 class Answer:
@@ -96,7 +104,7 @@ class Answer:
         """Yield the body as it comes, in pieces of any size; raise if it ends before its end."""
         while True:
             try:
-                data = await self._response.content.readany()
+                data = await read_some(self._response, self._transport.idle_timeout)
             except Exception as error:  # noqa: BLE001 - translated, or raised as it is
                 failure = self._transport.failure(error, self.where, answered=True)
                 break
@@ -135,8 +143,8 @@ class Transport:
 
     def __init__(self, *, connect_timeout: float | None, idle_timeout: float | None) -> None:
         self._connect_timeout = connect_timeout
-        self._idle_timeout = idle_timeout
-        self._session: aiohttp.ClientSession | None = None
+        self.idle_timeout = idle_timeout
+        self._sessions: dict[bool, aiohttp.ClientSession] = {}
         self._owner = Owner()
         self._answers: set[Answer] = set()
         self._closed = False
@@ -159,12 +167,12 @@ class Transport:
         timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=self._connect_timeout, sock_read=self._patience(request.body)
         )
-        payload = _Payload(request.body, self._idle_timeout) if isinstance(request.body, Body) else None
+        payload = _Payload(request.body, self.idle_timeout) if isinstance(request.body, Body) else None
         data = payload if payload is not None else request.body
         failure: Exception
         outer = sys.exception()
         try:
-            response = await self._opened().request(
+            response = await self._opened(large=request.large).request(
                 request.method,
                 request.url,
                 data=data,
@@ -183,6 +191,8 @@ class Transport:
                 await payload.abandon()
             raise
         else:
+            if isinstance(response, StreamedResponse):
+                response.expect(READ_BUFFER, at_once=READ_BUFFER)
             answer = Answer(self, response, payload, where)
             self._answers.add(answer)
             return answer
@@ -201,25 +211,28 @@ class Transport:
         self.check_usable()
 
     def _patience(self, body: bytes | Body | None) -> float | None:
-        if self._idle_timeout is None or not isinstance(body, Body):
-            return self._idle_timeout
-        return self._idle_timeout * COMMIT_PATIENCE
+        if self.idle_timeout is None or not isinstance(body, Body):
+            return self.idle_timeout
+        return self.idle_timeout * COMMIT_PATIENCE
 
-    def _opened(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
+    def _opened(self, *, large: bool) -> aiohttp.ClientSession:
+        """Return the session for such answers. Both take their connections from the same pool, the first one's."""
+        if large not in self._sessions:
+            other = self._sessions.get(not large)
+            self._sessions[large] = aiohttp.ClientSession(
                 # limit=0: who may send when is decided by `Registry` and `Slots`.
-                connector=aiohttp.TCPConnector(limit=0),
+                connector=aiohttp.TCPConnector(limit=0) if other is None else other.connector,
+                connector_owner=other is None,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 # Compressed on the way, a blob would have another digest, and a Range would mean something else.
                 headers={"User-Agent": f"aiodocker-images/{__version__}", "Accept-Encoding": "identity"},
                 skip_auto_headers=("Content-Type", "Accept"),
                 auto_decompress=False,
                 trust_env=False,  # which would send the credentials of ~/.netrc, too
-                read_bufsize=READ_BUFFER,
-                response_class=GuardedResponse,
+                read_bufsize=READ_BUFFER // 2,  # aiohttp reads on until it has twice that
+                response_class=StreamedResponse if large else GuardedResponse,
             )
-        return self._session
+        return self._sessions[large]
 
     def _failure_of(self, error: Exception, payload: _Payload | None, where: str) -> Exception:
         if payload is not None and payload.body.failure is not None:
@@ -231,7 +244,7 @@ class Transport:
         ours = (
             StreamInterruptedError(INTERRUPTED)
             if self._closed
-            else _translate(error, where, answered=answered, idle=self._idle_timeout, connect=self._connect_timeout)
+            else _translate(error, where, answered=answered, idle=self.idle_timeout, connect=self._connect_timeout)
         )
         if ours is None:
             raise error
@@ -280,8 +293,8 @@ class Transport:
             await session.close()
 
     def _given_up(self) -> list[aiohttp.ClientSession]:
-        session, self._session = self._session, None
-        return [] if session is None else [session]
+        sessions, self._sessions = list(self._sessions.values()), {}
+        return sessions
 
 
 class _Payload(aiohttp.Payload):

@@ -35,7 +35,7 @@ __all__ = ["USED", "Guard", "GuardedResponse", "unknown_parts"]
 
 USED: Final[dict[str, tuple[str, ...]]] = {
     "aiohttp:ClientResponse": ("start", "close", "content", "connection"),
-    "aiohttp:StreamReader": ("set_exception", "exception", "is_eof", "total_bytes", "readany"),
+    "aiohttp:StreamReader": ("set_exception", "exception", "is_eof", "feed_eof", "total_bytes", "readany"),
     "aiohttp.connector:Connection": ("transport", "protocol"),
     "aiohttp.client_proto:ResponseHandler": (
         "set_exception",
@@ -182,7 +182,7 @@ class GuardedResponse(aiohttp.ClientResponse):
         guard = None
         if transport is not None and protocol is not None and not _UNKNOWN:
             before = transport.get_protocol()
-            if isinstance(before, Guard):  # the connection is used again
+            if type(before) is self.guard_class:  # the connection is used again
                 guard = before
                 guard.begins()
             else:

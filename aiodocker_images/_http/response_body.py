@@ -21,17 +21,14 @@ from .guard import Guard, GuardedResponse
 if TYPE_CHECKING:
     from aiohttp.client_proto import ResponseHandler
 
-__all__ = ["StreamedResponse", "read_error_body", "read_some"]
+__all__ = ["ARCHIVE_READ", "StreamedResponse", "read_error_body", "read_some"]
 
 FIRST_BUFFER: Final = 16 << 10
 """Bytes of memory that each answer begins with: a thousand pulls at once may wait for their daemon."""
 
-LARGEST_READ: Final = 256 << 10
+ARCHIVE_READ: Final = 256 << 10
 FRAMES_READ: Final = 32 << 10
 """Bytes that are read at once, at most: of more, what is made of them would no longer be in the processor's caches."""
-
-ENOUGH: Final = 128 << 10
-"""Bytes of an archive that are worth a turn of everything behind the connection."""
 
 HOLD_SECONDS: Final = 0.002
 """Seconds that less waits for more."""
@@ -80,11 +77,11 @@ class _Reader(asyncio.BaseProtocol):
         self._resume()
         return bytes(self._buffer[: self._filled])
 
-    def expect(self, buffer: int, *, archive: bool) -> None:
-        """Let so many bytes wait to be read. Of an `archive`, many are given at once."""
+    def expect(self, buffer: int, *, at_once: int | None) -> None:
+        """Let so many bytes wait to be read. `at_once`: up to so many, and not just a few, are worth a turn."""
         self._most = buffer
-        if archive:
-            self._enough, self._read_size = ENOUGH, LARGEST_READ
+        if at_once is not None:
+            self._enough, self._read_size = at_once // 2, at_once
         if self._filled < self._most:
             self._resume()
 
@@ -108,12 +105,15 @@ class _Reader(asyncio.BaseProtocol):
         return b""
 
     def _take(self, framing: Framing) -> bytes:
+        size = self._filled
         try:
-            data = framing.feed(self._buffer, self._filled)
+            data = framing.feed(self._buffer, size)
         except FramingError as error:
             raise aiohttp.ClientConnectionError(str(error)) from error
         self._filled = 0
         self._resume()
+        if framing.ended and len(data) == size:  # a body of a known length, and nothing behind it
+            self._guard.end_body()
         return data
 
     async def _more(self, idle_timeout: float | None) -> None:
@@ -205,6 +205,14 @@ class _HeadGuard(Guard):
         self._head = bytearray()  # as far as it came
         self._reader: _Reader | None = None
 
+    def end_body(self) -> None:
+        """Let the connection be used again: aiohttp, which saw the head alone, is told that the body has ended."""
+        if self._content is None or self._content.exception() is not None or self._transport.is_closing():
+            return
+        self._transport.set_protocol(self)
+        self._reader, self._head = None, bytearray()
+        self._content.feed_eof()
+
     def data_received(self, data: bytes) -> None:
         if self._reader is not None:  # the rest of a connection that has ended
             self._reader.add(data)
@@ -256,10 +264,10 @@ class StreamedResponse(GuardedResponse):
     guard_class = _HeadGuard
     reader: _Reader | None = None
 
-    def expect(self, buffer: int, *, archive: bool) -> None:
-        """Let so many bytes wait to be read. Of an `archive`, many are given at once."""
+    def expect(self, buffer: int, *, at_once: int | None) -> None:
+        """Let so many bytes wait to be read. `at_once`: up to so many, and not just a few, are worth a turn."""
         if self.reader is not None:
-            self.reader.expect(buffer, archive=archive)
+            self.reader.expect(buffer, at_once=at_once)
 
     def close(self) -> None:
         """Close the connection, and wake who reads."""

@@ -49,7 +49,7 @@ from .ownership import CLOSED, INTERRUPTED, Owner, close_forgotten, drop_connect
 from .ping import read_ping
 from .refusals import api_error_class, no_success, read_error, version_refused
 from .request_body import Body
-from .response_body import StreamedResponse, read_error_body, read_some
+from .response_body import ARCHIVE_READ, StreamedResponse, read_error_body, read_some
 
 T = TypeVar("T")
 
@@ -142,7 +142,8 @@ class Live:
                 body = await read_error_body(response, transport.idle_timeout)
                 failure = no_success(response.status, call.statuses, body)
             elif isinstance(response, StreamedResponse):
-                response.expect(ARCHIVE_BUFFER if call.archive else call.buffer, archive=call.archive)
+                at_once = ARCHIVE_READ if call.archive else None
+                response.expect(ARCHIVE_BUFFER if call.archive else call.buffer, at_once=at_once)
         if failure is not None:
             raise failure
 

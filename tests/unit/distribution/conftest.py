@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager
 import pytest
 
 from aiodocker_images import Keychain, RegistryAuth, RegistryConfig, RegistryService, Retry, StaticKeychain
+from aiodocker_images._distribution import repository
 from aiodocker_images.testing import FakeRegistry
 from tests.conftest import Leftovers
 
@@ -18,6 +19,12 @@ AT_ONCE = Retry(attempts=5, initial=0, jitter=0)
 ALICE = RegistryAuth(username="alice", password="secret")
 
 Opened = Callable[..., AbstractAsyncContextManager[RegistryService]]
+
+
+@pytest.fixture(params=[0, 1 << 62], ids=["the own reader", "aiohttp's reader"])
+def each_reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read every blob, however small, in one of the two ways."""
+    monkeypatch.setattr(repository, "LARGE", request.param)
 
 
 @pytest.fixture

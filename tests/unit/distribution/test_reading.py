@@ -268,6 +268,7 @@ async def test_a_list_of_tags_that_is_not_one_is_a_clear_error(opened: Opened, b
 # Blobs
 
 
+@pytest.mark.usefixtures("each_reader")
 @pytest.mark.parametrize("redirect", [False, True], ids=["here", "redirected"])
 @pytest.mark.parametrize("fault", [Fault.cut, Fault.reset])
 async def test_a_blob_may_break_at_every_byte_and_goes_on_there(
@@ -288,6 +289,7 @@ async def test_a_blob_may_break_at_every_byte_and_goes_on_there(
                 assert ranges[1:] in ([None], [f"bytes={after}-"])
 
 
+@pytest.mark.usefixtures("each_reader")
 async def test_a_blob_that_breaks_again_and_again_goes_on_each_time(opened: Opened) -> None:
     data = random_bytes(1 << 20)
     async with FakeRegistry() as fake, opened(fake) as registries:
@@ -298,6 +300,7 @@ async def test_a_blob_that_breaks_again_and_again_goes_on_each_time(opened: Open
         assert sum(each.bytes_out for each in fake.asked("GET blob")) < 2 * len(data)
 
 
+@pytest.mark.usefixtures("each_reader")
 async def test_a_registry_that_ignores_ranges_is_read_again_so_far_and_so_often(opened: Opened) -> None:
     data = random_bytes(10_000)
     async with FakeRegistry("crane") as fake, opened(fake) as registries:
@@ -310,6 +313,7 @@ async def test_a_registry_that_ignores_ranges_is_read_again_so_far_and_so_often(
         assert fake.count("GET blob") <= 3 + 6
 
 
+@pytest.mark.usefixtures("each_reader")
 @pytest.mark.parametrize("answer", ["bytes 7-9/10", "bytes 0-9/10", "nonsense", None])
 async def test_another_range_than_was_asked_for_is_not_taken(opened: Opened, answer: str | None) -> None:
     data = random_bytes(10_000)
@@ -320,6 +324,7 @@ async def test_another_range_than_was_asked_for_is_not_taken(opened: Opened, ans
         assert await blob(registries, fake.name("app"), digest) == data
 
 
+@pytest.mark.usefixtures("each_reader")
 @pytest.mark.parametrize("status", [400, 403, 404, 410])
 async def test_a_signed_url_that_is_no_longer_good_is_asked_for_anew(opened: Opened, status: int) -> None:
     data = random_bytes(10_000)
@@ -332,6 +337,7 @@ async def test_a_signed_url_that_is_no_longer_good_is_asked_for_anew(opened: Ope
         assert fake.count("GET token") == 1
 
 
+@pytest.mark.usefixtures("each_reader")
 @pytest.mark.parametrize(
     "fault",
     [Fault.lie(after=0), Fault.lie(after=9_999)],
@@ -350,6 +356,7 @@ async def test_the_end_of_a_wrong_blob_is_held_back(opened: Opened, fault: Fault
         assert (caught.value.expected, caught.value.endpoint) == (digest, fake.host)
 
 
+@pytest.mark.usefixtures("each_reader")
 async def test_bytes_that_come_twice_never_become_a_blob(opened: Opened) -> None:
     data = random_bytes(10_000)
     async with FakeRegistry() as fake, opened(fake) as registries:
@@ -361,6 +368,7 @@ async def test_bytes_that_come_twice_never_become_a_blob(opened: Opened) -> None
                 assert await blob(registries, fake.name("app"), digest) == data
 
 
+@pytest.mark.usefixtures("each_reader")
 async def test_a_blob_that_is_left_is_left_at_the_registry_too(opened: Opened, leftovers: Leftovers) -> None:
     async with FakeRegistry() as fake, opened(fake) as registries:
         digest = fake.put_blob("app", random_bytes(4 << 20))
@@ -371,6 +379,7 @@ async def test_a_blob_that_is_left_is_left_at_the_registry_too(opened: Opened, l
         await leftovers.settle(before)
 
 
+@pytest.mark.usefixtures("each_reader")
 async def test_a_silent_registry_is_noticed_and_the_blob_goes_on(opened: Opened) -> None:
     data = random_bytes(10_000)
     async with FakeRegistry() as fake, opened(fake, idle_timeout=0.2) as registries:
@@ -382,11 +391,13 @@ async def test_a_silent_registry_is_noticed_and_the_blob_goes_on(opened: Opened)
             await blob(registries, fake.name("app"), digest)
 
 
+@pytest.mark.usefixtures("each_reader")
 async def test_an_empty_blob_has_no_bytes(opened: Opened) -> None:
     async with FakeRegistry() as fake, opened(fake) as registries:
         assert await blob(registries, fake.name("app"), fake.put_blob("app", b"")) == b""
 
 
+@pytest.mark.usefixtures("each_reader")
 async def test_a_blob_that_is_not_there_is_not_found_at_once(opened: Opened) -> None:
     async with FakeRegistry() as fake, opened(fake) as registries:
         fake.create("app")
@@ -633,6 +644,7 @@ async def test_a_service_is_not_used_on_both_sides_of_a_fork(opened: Opened, mon
         assert len(fake.requests) == 1
 
 
+@pytest.mark.usefixtures("each_reader")
 async def test_closing_ends_what_is_under_way(opened: Opened) -> None:
     async with FakeRegistry() as fake:
         digest = fake.put_blob("app", random_bytes(1 << 20))
