@@ -160,9 +160,12 @@ class Platform(
     def accepts(self, image: Platform) -> bool:
         """Return whether an image for `image` is what was asked for by this platform.
 
-        A processor of a later variant runs what is made for an earlier one: arm/v7 accepts arm/v6.
+        A processor of a later variant runs what is made for an earlier one: arm/v7 accepts arm/v6. Windows 10.0.17763
+        accepts 10.0.17763.1234, a build of it, and an image that says no version.
         """
         if (self.os, self.architecture) != (image.os, image.architecture):
+            return False
+        if self.os_version and image.os_version and not f"{image.os_version}.".startswith(f"{self.os_version}."):
             return False
         ours, theirs = _variant_number(self.variant), _variant_number(image.variant)
         return ours is None or theirs is None or theirs <= ours

@@ -380,6 +380,11 @@ class PlatformMismatchError(DockerError):
         self.wanted = wanted
         self.actual = actual
 
+    @classmethod
+    def of(cls, wanted: str, actual: str) -> PlatformMismatchError:
+        """Make the error for an image that came for one platform where another one was asked for."""
+        return cls(f"the image that came is for {actual}, not for {wanted}", wanted=wanted, actual=actual)
+
 
 class NotGivenBackError(DockerError):
     """A mirror run could not put all names on the Engine back as they were; `names` are those that are left."""

@@ -303,6 +303,11 @@ class ImageInspect(Model, frozen=True, kw_only=True):
     root_fs: RootFS | None = field(default=None, name="RootFS")
     metadata: ImageMetadata | None = None
 
+    @property
+    def platform(self) -> Platform:
+        """What the image is for; without an architecture where the Engine does not tell it."""
+        return Platform(os=self.os, architecture=self.architecture, variant=self.variant, os_version=self.os_version)
+
 
 class RemovedImage(Model, frozen=True, kw_only=True):
     """One step of a removal: a name taken from an image (`untagged`), or an image gone (`deleted`, its id)."""

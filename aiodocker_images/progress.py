@@ -13,11 +13,12 @@ The frames are moby's `jsonstream.Message` and what Podman sends in its place. W
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
@@ -191,6 +192,9 @@ _PHASES = {
 }
 _PHASES_BY_PREFIX = (("Retrying in ", _Phase(0.0, retries=True)), ("Mounted from ", _SKIPPED))
 
+MAX_LAYERS: Final = 10_000
+"""Layers that a tracker keeps: an image has 127 at most, and a pull of all tags or a load has those of many images."""
+
 _ALMOST = 0.999  # only finish() makes it 1
 _MAX_COUNT = 2**63 - 1  # Docker's numbers are int64; JSON's can be too big to be multiplied by a float
 
@@ -222,11 +226,12 @@ class ProgressTracker:
     the rest; pushes and loads have one phase. The whole is the mean of the layers, weighed by size: a layer
     of unknown size weighs as much as the average one, and one that already exists nothing.
 
-    Memory grows with the number of layers only, and the work per frame not at all.
+    Memory grows with the number of layers only, up to `MAX_LAYERS`, of which the oldest are then left out of `layers`,
+    and stay counted in the whole. The work per frame does not grow at all.
     """
 
     def __init__(self) -> None:
-        self._layers: dict[str, LayerProgress] = {}
+        self._layers: OrderedDict[str, LayerProgress] = OrderedDict()
         self._parts: dict[str, _Part] = {}
         self._status: str | None = None
         self._fraction: float | None = None
@@ -320,6 +325,8 @@ class ProgressTracker:
     def _update_layer(self, layer_id: str, text: str, phase: _Phase, current: int, total: int) -> None:
         part = self._parts.get(layer_id)
         if part is None:
+            if len(self._layers) >= MAX_LAYERS:
+                del self._parts[self._layers.popitem(last=False)[0]]
             part = self._parts[layer_id] = _Part()
         else:
             self._add(part, -1)

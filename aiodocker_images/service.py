@@ -11,7 +11,7 @@ from typing import Any, Final, Self, cast
 
 import msgspec
 
-from ._aio.threads import outlast
+from ._aio.dependents import Dependents
 from ._api.build import Build
 from ._api.events import Events
 from ._api.registry import Registry
@@ -77,7 +77,7 @@ class ImageService(Transfers, Registry, Build, Events):
             connect_timeout=connect_timeout,
         )
         super().__init__(transport, DockerKeychain() if keychain is None else keychain)
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._dependents = Dependents()
 
     @property
     def endpoint(self) -> Endpoint:
@@ -142,8 +142,7 @@ class ImageService(Transfers, Registry, Build, Events):
 
         For work that is made of several calls, and may tidy up after itself with further ones: `mirror`, `transfer`.
         """
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._dependents.add(task)
 
     async def aclose(self) -> None:
         """End the live streams (they raise `StreamInterruptedError`) and close every connection.
@@ -152,14 +151,7 @@ class ImageService(Transfers, Registry, Build, Events):
         borrowed.
         Again is harmless. `async with` calls it.
         """
-        tasks = [task for task in self._tasks if task.get_loop() is asyncio.get_running_loop()]
-        for task in tasks:
-            task.cancel()
-        try:
-            if tasks:
-                await outlast(asyncio.ensure_future(asyncio.wait(tasks)))
-        finally:
-            await self._transport.aclose()
+        await self._dependents.end_and(self._transport.aclose)
 
     async def __aenter__(self) -> Self:
         """Return the service; nothing is opened before the first request."""

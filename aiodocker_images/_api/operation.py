@@ -148,9 +148,7 @@ class Operator:
     def _check(self, frame: ProgressFrame, operation: Operation[Any]) -> None:
         if (message := frame.failure) is not None:
             if operation.call.verb == "pull" and (other := _OTHER_PLATFORM.search(message)) is not None:
-                wanted, actual = other.groups()
-                came = f"the image that came is for {actual}, not for {wanted}"
-                raise PlatformMismatchError(came, wanted=wanted, actual=actual)
+                raise PlatformMismatchError.of(*other.groups())
             code = frame.error_detail.code if frame.error_detail else None
             raise self._transport.api_error(operation.call, message, None, code=code or None)
 

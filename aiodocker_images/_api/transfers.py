@@ -106,7 +106,7 @@ class Transfers(Images):
         wanted = chosen_platform(platform)
         try:
             found = await self.inspect(image)
-            if wanted is not None and not Platform.parse(wanted).matches(_platform_of(found)):
+            if wanted is not None and not Platform.parse(wanted).matches(found.platform):
                 if await self._transport.versions.negotiated() < first_version("inspect", "platform"):
                     return None  # such an Engine has one platform of an image
                 await self.inspect(image, platform=wanted)
@@ -351,24 +351,19 @@ def _platform_check(
     async def check(_: Operation[PullResult]) -> None:
         try:
             found = await transport.fetch(call, _INSPECT)
-            if found.descriptor is not None and not wanted.accepts(_platform_of(found)):
+            if found.descriptor is not None and not wanted.accepts(found.platform):
                 # A containerd store may have several, and tells of its own first.
                 with contextlib.suppress(NotFoundError, InvalidParameterError, UnsupportedAPIVersionError):
                     one = await transport.fetch(of_platform, _INSPECT)
                     found = one if one.architecture else found
         except (NotFoundError, FrameDecodeError):
             return  # removed by somebody, or too odd to be read
-        came = _platform_of(found)
+        came = found.platform
         if came.architecture and not wanted.accepts(came):
-            message = f"the image that came is for {came}, not for {wanted}"
-            raise PlatformMismatchError(message, wanted=str(wanted), actual=str(came))
+            raise PlatformMismatchError.of(str(wanted), str(came))
         outcome.came(str(came))
 
     return check
-
-
-def _platform_of(image: ImageInspect) -> Platform:
-    return Platform(os=image.os, architecture=image.architecture, variant=image.variant, os_version=image.os_version)
 
 
 def _push(

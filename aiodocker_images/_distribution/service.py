@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Final, Literal, Self
 
 from aiodocker_images._aio.callbacks import check_callback, tell
+from aiodocker_images._aio.dependents import Dependents
 from aiodocker_images._aio.threads import outlast
 from aiodocker_images._dockercli.keychain import DockerKeychain
 from aiodocker_images._retry import Retry
@@ -89,7 +90,7 @@ class RegistryService:
         )
         # None of them refers to this object, which would then be in a cycle, and its end would be seen later.
         self._copies = Copies(self._registries.repository, self._registries.source, configs, concurrency)
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._dependents = Dependents()
 
     def __repr__(self) -> str:
         return "RegistryService()"
@@ -388,8 +389,7 @@ class RegistryService:
 
     def end_with(self, task: asyncio.Task[Any]) -> None:
         """Let `aclose` cancel a task and wait for it before it closes anything. For `mirror`."""
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._dependents.add(task)
 
     def pause(self, registry: str, seconds: float) -> None:
         """Leave a registry ("registry.example:5000") alone for so many seconds, as when it asks for it.
@@ -404,14 +404,7 @@ class RegistryService:
         Runs of `mirror` on this service are ended first. Uploads that are open at registries are given up there, which
         takes some seconds at most. It may be called from any loop, thread and process. `async with` calls it.
         """
-        tasks = [task for task in self._tasks if task.get_loop() is asyncio.get_running_loop()]
-        for task in tasks:
-            task.cancel()
-        try:
-            if tasks:
-                await outlast(asyncio.ensure_future(asyncio.wait(tasks)))
-        finally:
-            await self._transport.aclose()
+        await self._dependents.end_and(self._transport.aclose)
 
     async def __aenter__(self) -> Self:
         """Return the service; nothing is opened before the first request."""

@@ -14,7 +14,6 @@ __all__ = [
     "has_attestations",
     "is_index",
     "missing_platforms",
-    "platform_of",
     "pulled_digests",
     "told_platforms",
     "truth",
@@ -107,8 +106,3 @@ def truth(
         # An Engine with the containerd store describes the manifest that it has; the others have none to keep.
         reasons.append("the Engine's graph-driver store writes a manifest of its own")
     return False, " and ".join(reasons) or "the Engine pushed another manifest than it pulled"
-
-
-def platform_of(image: ImageInspect) -> str:
-    """Return the platform of an image as Docker writes it."""
-    return "/".join(part for part in (image.os, image.architecture, image.variant) if part)

@@ -14,6 +14,7 @@ from aiodocker_images._aio.callbacks import check_callback, tell
 from aiodocker_images._aio.together import together
 from aiodocker_images._arguments import check_count, wrong
 from aiodocker_images.errors import DockerError, NotFoundError
+from aiodocker_images.models import ImageConfig, ImageInspect
 from aiodocker_images.progress import OnProgress
 from aiodocker_images.reference import Reference, name_or_id
 from aiodocker_images.service import ImageService
@@ -69,10 +70,11 @@ def transfer(
     """Save images from one Engine into another, `concurrency` at once, and yield what came of each as it ends.
 
     The archive goes through this process in small pieces, as fast as the slower of both takes it, and to no disk. A
-    name stays; an image named by its id has none over there. An image that the target has under that name, with the
-    same id, is skipped. One image's failure is its own outcome. Leaving the generator ends what is under way, and so
-    does closing one of the services, where nobody closes the generator; an archive that was cut gives the target no
-    image.
+    name stays; an image named by its id has none over there. An image that the target has under that name is skipped:
+    one with the same id, or, between a graph-driver and a containerd store, which give one image different ids, with
+    the same layers and configuration. One image's failure is its own outcome. Leaving the generator ends what is under
+    way, and so does closing one of the services, where nobody closes the generator; an archive that was cut gives the
+    target no image.
 
     `on_progress`, a function or a coroutine function, is called with a `TransferProgress` whenever some bytes went.
 
@@ -140,14 +142,35 @@ async def _transfer(
 
 @dataclass(frozen=True, slots=True)
 class _Content:
-    """An image's id, which of its platforms are there, where a store may have some only, and its archive's size."""
+    """An image, which of its platforms are there, where a store may have some only, and its archive's size."""
 
-    id: str
+    image: ImageInspect
     manifests: frozenset[str]
     size: int | None
 
     def is_same_as(self, other: _Content | None) -> bool:
-        return other is not None and (self.id, self.manifests) == (other.id, other.manifests)
+        if other is None:
+            return False
+        if self.is_in_containerd == other.is_in_containerd:
+            return (self.image.id, self.manifests) == (other.image.id, other.manifests)
+        # A graph-driver store calls an image by its configuration, containerd's by its manifest, and neither tells
+        # the other's digest. What the configuration says, and so all layers, is told by both (20.10 and 28.5, Podman).
+        return len(self.manifests | other.manifests) == 1 and bool(self.said) and self.said == other.said
+
+    @property
+    def is_in_containerd(self) -> bool:
+        """Whether the Engine's store is containerd's."""
+        return self.image.descriptor is not None
+
+    @property
+    def said(self) -> tuple[object, ...]:
+        """What the configuration says; nothing where the Engine does not tell the layers."""
+        image = self.image
+        layers = image.root_fs.layers if image.root_fs is not None else ()
+        if not layers or image.created is None:
+            return ()
+        made = (image.created, image.author, image.comment, image.config or ImageConfig())
+        return (layers, image.os, image.architecture, image.variant, image.os_version, *made)
 
 
 async def _content(service: ImageService, name: str) -> _Content:
@@ -158,7 +181,7 @@ async def _content(service: ImageService, name: str) -> _Content:
         image = await service.inspect(name, manifests=True)
         size = sum((each.size and each.size.content) or 0 for each in image.manifests if each.available)
     available = frozenset(manifest.id for manifest in image.manifests if manifest.available)
-    return _Content(image.id, available, size or None)
+    return _Content(image, available, size or None)
 
 
 async def _content_there(target: ImageService, name: str) -> _Content | None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
+from aiodocker_images._aio.dependents import run_inside
 from aiodocker_images._aio.threads import outlast
 from aiodocker_images.errors import StreamInterruptedError
 from aiodocker_images.service import ImageService
@@ -27,7 +28,7 @@ async def outcome_stream(
     `StreamInterruptedError` if a service was closed.
     """
     queue: asyncio.Queue[T | None] = asyncio.Queue()
-    runner = asyncio.create_task(work(queue.put_nowait), name=name)
+    runner = asyncio.create_task(run_inside(work, queue.put_nowait), name=name)
     # Not in the work itself: a task that is cancelled before its first step runs none of its code.
     runner.add_done_callback(lambda _: queue.put_nowait(None))
     for service in services:

@@ -95,7 +95,7 @@ class Pulls:
         own = await self._facts.platform()
         wanted = [platform or own for platform in platforms]
         if there.descriptor is None:
-            return all(one.accepts(_platform_of(there)) for one in wanted)
+            return all(one.accepts(there.platform) for one in wanted)
         manifests = await self._manifests(pinned)
         held = [data.platform for data in manifests.image_data if data.platform is not None] if manifests else []
         return all(any(one.accepts(other) for other in held) for one in wanted)
@@ -247,13 +247,7 @@ def _id_of(group: Group) -> str:
     return group.image.id
 
 
-def _platform_of(image: ImageInspect) -> Platform:
-    return Platform(os=image.os, architecture=image.architecture, variant=image.variant)
-
-
 def _check_platform(wanted: Platform, image: ImageInspect) -> None:
-    came = _platform_of(image)
+    came = image.platform
     if came.architecture and not wanted.accepts(came):
-        raise PlatformMismatchError(
-            f"the image that came is for {came}, not for {wanted}", wanted=str(wanted), actual=str(came)
-        )
+        raise PlatformMismatchError.of(str(wanted), str(came))

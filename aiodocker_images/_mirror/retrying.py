@@ -51,15 +51,11 @@ async def persist(step: Callable[[], Awaitable[T]], retry: Retry, on_retry: OnRe
 def _retrying(retry: Retry, on_retry: OnRetry) -> tenacity.AsyncRetrying:
     import tenacity  # noqa: PLC0415 - with all that it imports in turn: most runs never need it
 
-    # wait_exponential_jitter would be one word for it, but calls `initial` differently from tenacity 9.2 on.
-    exponential = tenacity.wait_exponential(multiplier=retry.initial, max=retry.maximum)
-    backoff = exponential + tenacity.wait_random(0, retry.jitter)
-
     def wait(state: tenacity.RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome is not None else None
         if isinstance(error, RateLimitedError):
             return 0.0
-        return backoff(state)
+        return retry.seconds_after(state.attempt_number)
 
     def told(state: tenacity.RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome is not None else None

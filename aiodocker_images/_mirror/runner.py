@@ -19,7 +19,7 @@ from aiodocker_images.service import ImageService
 
 from .borrowed import Names
 from .comparing import Comparing
-from .digests import platform_of, truth
+from .digests import truth
 from .endings import Endings
 from .engine import EngineFacts, Tried
 from .jobs import MirrorJob, MirrorOutcome, MirrorProgress
@@ -258,7 +258,7 @@ class Run:
     async def _end_pushed(self, group: Group, work: Work, after: str | None) -> None:
         image = group.image
         assert image is not None  # noqa: S101 - it is pushed after it was pulled
-        before, went = group.digest, str(group.push_platform or platform_of(image))
+        before, went = group.digest, str(group.push_platform or image.platform)
         preserved, because = truth(group.digests, after, found=group.found, image=image, went=went)
         if self._options.require_digest and not preserved:
             self._endings.change(group, work, because or "nobody knows why", after=after)

@@ -258,6 +258,27 @@ async def test_images_go_from_engine_to_engine(engine: ImageService, engine_name
         await engine.remove(name)
 
 
+@pytest.mark.once
+@pytest.mark.parametrize(("first", "second"), [("docker28", "docker28c"), ("docker28c", "docker28")])
+async def test_an_image_is_not_sent_again_to_an_engine_whose_store_gives_it_another_id(first: str, second: str) -> None:
+    name = f"localhost/transfer-{secrets.token_hex(4)}:1"
+    content = root_file_system()
+    changes = ["CMD sh", "ENV A=b", "LABEL c=d", "EXPOSE 80"]
+    with engines.Engine(first) as one, engines.Engine(second) as other:
+        async with ImageService(one.host) as here, ImageService(other.host) as there:
+            await here.import_image(content, reference=name, message="made by a test", changes=changes)
+            assert [o.status async for o in transfer(here, there, name)] == ["transferred"]
+            assert (await here.inspect(name)).id != (await there.inspect(name)).id
+            assert [o.status async for o in transfer(here, there, name)] == ["skipped"]
+            assert [o.status async for o in transfer(there, here, name)] == ["skipped"]
+            # Another configuration over the same layers is another image.
+            await here.import_image(content, reference=name, message="made by a test", changes=[*changes, "ENV A=c"])
+            assert [o.status async for o in transfer(here, there, name)] == ["transferred"]
+            config = (await there.inspect(name)).config
+            assert config is not None
+            assert config.env == ("A=c",)
+
+
 # About no Engine in particular
 
 

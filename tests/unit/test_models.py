@@ -678,3 +678,23 @@ ENCODED: list[tuple[Platform, Mapping[str, object]]] = [
 def test_the_json_of_a_platform_is_that_of_oci(platform: Platform, document: Mapping[str, object]) -> None:
     assert json.loads(msgspec.json.encode(platform)) == document
     assert read(Platform, document) == platform
+
+
+@pytest.mark.parametrize(
+    ("asked", "came", "accepted"),
+    [
+        ("windows(10.0.17763)/amd64", "windows(10.0.17763)/amd64", True),
+        ("windows(10.0.17763)/amd64", "windows(10.0.17763.1234)/amd64", True),
+        ("windows(10.0.17763)/amd64", "windows/amd64", True),
+        ("windows/amd64", "windows(10.0.20348.1)/amd64", True),
+        ("windows(10.0.17763)/amd64", "windows(10.0.20348.1)/amd64", False),
+        ("windows(10.0.177)/amd64", "windows(10.0.17763.1234)/amd64", False),
+        ("windows(10.0.17763)/amd64", "linux/amd64", False),
+        ("linux/arm/v7", "linux/arm/v6", True),
+        ("linux/arm/v6", "linux/arm/v7", False),
+    ],
+)
+def test_a_platform_accepts_images_of_its_version_and_of_earlier_processors(
+    asked: str, came: str, accepted: bool
+) -> None:
+    assert Platform.parse(asked).accepts(Platform.parse(came)) is accepted

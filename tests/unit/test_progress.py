@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from aiodocker_images.progress import ErrorDetail, LayerProgress, ProgressDetail, ProgressFrame, ProgressTracker
+from aiodocker_images.progress import (
+    MAX_LAYERS,
+    ErrorDetail,
+    LayerProgress,
+    ProgressDetail,
+    ProgressFrame,
+    ProgressTracker,
+)
 
 DIGEST = "sha256:" + "7" * 64
 
@@ -724,3 +731,16 @@ def test_a_bar_per_layer_takes_five_lines_with_rich() -> None:
         ("bbbbbbbbbbbb Pull complete", 100),
         ("cccccccccccc Pull complete", 100),
     ]
+
+
+def test_a_tracker_keeps_a_bounded_number_of_layers_and_counts_all_of_them() -> None:
+    tracker = ProgressTracker()
+    count = MAX_LAYERS + 500
+    for number in range(count):
+        detail = ProgressDetail(current=10, total=10)
+        tracker.update(ProgressFrame(status="Downloading", id=f"layer{number}", progress_detail=detail))
+    assert len(tracker.layers) == MAX_LAYERS
+    assert next(iter(tracker.layers)) == "layer500"
+    assert (tracker.downloaded, tracker.total) == (10 * count, 10 * count)
+    tracker.finish()
+    assert tracker.fraction == 1.0

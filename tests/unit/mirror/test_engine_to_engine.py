@@ -289,6 +289,30 @@ async def test_closing_a_service_ends_a_transfer_whose_loop_was_left_by_a_break(
     await leftovers.settle(before)
 
 
+@pytest.mark.parametrize("which", ["source", "target"])
+async def test_a_callback_may_close_a_service_and_ends_the_transfer_by_that(
+    ends: Ends, leftovers: Leftovers, which: str
+) -> None:
+    """It is a part of what `aclose` waits for elsewhere, and would wait for itself."""
+    closed: list[bool] = []
+
+    async def close(_: TransferProgress) -> None:
+        if not closed:
+            closed.append(True)
+            await getattr(ends, which).aclose()
+
+    for name in ("one:1", "two:1"):
+        ends.holds(ends.source_daemon, name, name)
+    before = leftovers.now()
+    with pytest.raises(StreamInterruptedError, match="the service was closed"):
+        await all_of(transfer(ends.source, ends.target, "one:1", "two:1", concurrency=1, on_progress=close))
+    for service in (ends.source, ends.target):
+        await service.aclose()
+    for daemon in (ends.source_daemon, ends.target_daemon):
+        await daemon.idle()
+    await leftovers.settle(before, within=30)
+
+
 async def test_a_service_closed_before_the_first_step_of_a_transfer_ends_it(ends: Ends) -> None:
     """A task that is cancelled before it has begun runs none of its code, and tells nobody that it has ended."""
     stream = transfer(ends.source, ends.target, "one:1")

@@ -26,6 +26,7 @@ from aiodocker_images import (
     MirrorSummary,
     NotGivenBackError,
     Retry,
+    StreamInterruptedError,
     mirror,
 )
 from tests.conftest import Leftovers
@@ -569,6 +570,30 @@ async def test_leaving_in_any_way_ends_everything_and_leaves_nothing(
     engine.trouble.clear()
     async with ImageService(daemon.socket) as images:
         assert set(statuses(await all_of(mirror(images, jobs, journal=journal))).values()) <= {"mirrored", "skipped"}
+
+
+async def test_a_callback_may_close_the_service_and_the_run_gives_all_back_first(
+    daemon: ScriptedDaemon, engine: MirrorDaemon, leftovers: Leftovers
+) -> None:
+    for number in range(3):
+        engine.publish(f"{A}app{number}:1")
+    engine.has(f"{A}app1:1", "mine")
+    before, open_before = engine.snapshot(), leftovers.now()
+    jobs = [MirrorJob(f"{A}app{number}:1", f"{B}app{number}") for number in range(3)]
+    pushed: list[object] = []
+    async with ImageService(daemon.socket) as images:
+
+        async def close(progress: MirrorProgress) -> None:
+            if progress.step == "push" and not pushed:
+                pushed.append(progress)
+                await images.aclose()
+
+        with pytest.raises(StreamInterruptedError, match="the service was closed"):
+            await all_of(mirror(images, jobs, on_progress=close))
+    assert pushed
+    assert (engine.state.local, engine.state.images) == (before.local, before.images)
+    await daemon.idle()
+    await leftovers.settle(open_before, within=30)
 
 
 # The truth about digests
