@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from ._exchange import PIECE, POLL, ClientLeftError, Exchange, Request, Response, at_breaking_point, flush, hung_up
+from ._listening import Listener, streams, tcp_listener, unix_listener
 from .faults import Fault, Injection, altered
 
 MAX_HEAD: Final = 1 << 20  # real servers accept some KiB; a client's long token should arrive all the same
@@ -57,10 +58,8 @@ class Server:
         self._tls = tls
         self._known_as = known_as
         self._unix = unix
-        self._tasks: set[asyncio.Task[None]] = set()
         self._accepted = 0
-        self._socket: socket.socket | None = None
-        self._server: asyncio.Server | None = None
+        self._listener = Listener(self._accept)
 
     @property
     def host(self) -> str:
@@ -75,56 +74,37 @@ class Server:
     async def start(self) -> None:
         """Listen."""
         if self._unix is not None:
-            self._unix.unlink(missing_ok=True)
-            self._socket = socket.socket(socket.AF_UNIX)
-            self._socket.bind(str(self._unix))
-            self._server = await asyncio.start_unix_server(self._accept, sock=self._socket, limit=MAX_HEAD)
+            self._listener.listen(unix_listener(self._unix))
             return
-        self._socket = socket.create_server(("127.0.0.1", self.port), backlog=1024)
-        self.port = self._socket.getsockname()[1]
-        self._server = await asyncio.start_server(self._accept, sock=self._socket, limit=MAX_HEAD, ssl=self._tls)
+        listener = tcp_listener(self.port)
+        self.port = listener.getsockname()[1]
+        self._listener.listen(listener)
 
     async def stop(self) -> None:
         """Close all connections and stop to listen."""
-        if self._server is None or self._socket is None:
-            return
-        # What asyncio has accepted, but not yet made a transport of when the server closes, it forgets to close
-        # (CPython 3.11): so first nothing more is accepted. uvloop does not know the descriptor, and needs none of it.
-        with contextlib.suppress(ValueError, RuntimeError, OSError):
-            asyncio.get_running_loop().remove_reader(self._socket)
-        for _ in range(10):
-            await asyncio.sleep(0)
-        self._server.close()
         self.drop_connections()
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._server.wait_closed()
-        for _ in range(3):  # aborted transports close their sockets in a later turn of the loop
-            await asyncio.sleep(0)
-        self._server = self._socket = None
+        await self._listener.stop()
 
     def drop_connections(self) -> None:
         """Close every connection at once."""
         for writer in tuple(self.connections):
             writer.transport.abort()
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - asyncio runs this in a task
-        self._tasks.add(task)
+    async def _accept(self, connection: socket.socket) -> None:
+        with contextlib.suppress(ssl.SSLError, ConnectionError, TimeoutError):  # the client left in its handshake
+            async with streams(connection, limit=MAX_HEAD, tls=self._tls) as (reader, writer):
+                self._accepted += 1
+                await self._serve_all(self._accepted, reader, writer)
+
+    async def _serve_all(self, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer the requests of one connection, which has this number."""
         self.connections.add(writer)
-        self._accepted += 1
-        number = self._accepted
         try:
             with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
                 while await self._serve(number, reader, writer):
                     pass
-        except asyncio.CancelledError:
-            pass  # stop() ended it; a stream server's callback would report it as an error
         finally:
             await _close(writer)
-            self._tasks.discard(task)
             self.connections.discard(writer)
 
     async def _serve(self, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:

@@ -36,6 +36,7 @@ from aiodocker_images._http import response_body as _response_body
 from aiodocker_images._http import transport as _transport
 from aiodocker_images._http.framing import MAX_OVERHEAD
 from aiodocker_images._http.refusals import MAX_PLAIN_TEXT
+from aiodocker_images.testing._listening import listening, tcp_listener, unix_listener
 from tests.conftest import STRICT_AIOHTTP, Leftovers
 from tests.support.scripted import Exchange, Handler, ScriptedDaemon
 from tests.support.tars import tar_of
@@ -491,16 +492,14 @@ async def test_a_redirect_is_an_error_and_nothing_is_sent_there(
     """To another machine, to another socket, and to the same daemon."""
     connections = 0
 
-    def count(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def count(connection: socket.socket) -> None:
         nonlocal connections
         connections += 1
-        writer.close()
+        connection.close()
 
-    async with (
-        await asyncio.start_server(count, "127.0.0.1", 0) as server,
-        await asyncio.start_unix_server(count, daemon.socket.with_name("other.sock")),
-    ):
-        port = server.sockets[0].getsockname()[1]
+    tcp, unix = tcp_listener(), unix_listener(daemon.socket.with_name("other.sock"))
+    async with listening(count, tcp, unix):
+        port = tcp.getsockname()[1]
         for location in (
             f"http://127.0.0.1:{port}/images/json",
             f"//127.0.0.1:{port}/",
@@ -521,13 +520,14 @@ async def test_a_redirect_is_an_error_and_nothing_is_sent_there(
 async def test_a_proxy_of_the_environment_gets_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     connections = 0
 
-    def count(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def count(connection: socket.socket) -> None:
         nonlocal connections
         connections += 1
-        writer.close()
+        connection.close()
 
-    async with await asyncio.start_server(count, "127.0.0.1", 0) as proxy:
-        port = proxy.sockets[0].getsockname()[1]
+    proxy = tcp_listener()
+    async with listening(count, proxy):
+        port = proxy.getsockname()[1]
         for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
             monkeypatch.setenv(variable, f"http://127.0.0.1:{port}")
         with socket.socket() as unused:  # bound, but nobody listens there

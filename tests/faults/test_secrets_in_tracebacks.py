@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import socket
 import sys
 import types
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
@@ -15,6 +16,7 @@ import pytest
 import rich.pretty
 
 from aiodocker_images import DockerError, DockerKeychain, ImageService, RegistryAuth, StaticKeychain
+from aiodocker_images.testing._listening import listening, streams, unix_listener
 from tests.support.scripted import Exchange, ScriptedDaemon
 from tests.support.stepwise import MOMENTS, Moment, Stepwise
 
@@ -189,15 +191,16 @@ async def test_a_ping_that_is_answered_with_no_http_carries_no_header(
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     asked = b""
 
-    async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def babble(connection: socket.socket) -> None:
         nonlocal asked
-        asked += await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"220 mail.example ESMTP\r\n\r\n")
-        await writer.drain()
-        writer.close()
+        async with streams(connection, limit=1 << 16) as (reader, writer):
+            asked += await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"220 mail.example ESMTP\r\n\r\n")
+            writer.close()
+            await writer.wait_closed()
 
-    socket = short_path / "babble.sock"
-    async with await asyncio.start_unix_server(babble, socket), ImageService(socket) as images:
+    path = short_path / "babble.sock"
+    async with listening(babble, unix_listener(path)), ImageService(path) as images:
         with pytest.raises(DockerError) as caught:
             await images.ping()
     assert SECRET.encode() in asked

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from aiohttp import web
 from multidict import CIMultiDict
+
+from aiodocker_images.testing._listening import tcp_listener
+
+from .web_server import WebServer
 
 
 class BlobHost:
@@ -24,18 +29,19 @@ class BlobHost:
         self.requests: list[tuple[str, str, CIMultiDict[str]]] = []
         app = web.Application()
         app.router.add_get("/{path:.*}", self._file)  # HEAD too
-        self._runner = web.AppRunner(app)
+        self._app = app
+        self._open = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        listener = tcp_listener()
+        await self._open.enter_async_context(WebServer(self._app, listener))
+        self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._runner.cleanup()
+        await self._open.aclose()
 
     async def _file(self, request: web.Request) -> web.FileResponse:
         self.requests.append((request.method, request.path, CIMultiDict(request.headers)))

@@ -20,6 +20,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Self, get_args
 
+from aiodocker_images.testing._listening import Listener, streams, tcp_listener, unix_listener
+
 Kind = Literal["cut", "reset", "stall", "trickle", "duplicate", "corrupt", "delay", "half-close"]
 Direction = Literal["request", "answer"]
 
@@ -95,24 +97,20 @@ class FaultProxy:
         self.injected: Counter[tuple[Kind, Direction]] = Counter()
         self.tapes: list[Tape] = []
         self._upstream = upstream
-        self._servers: list[asyncio.Server] = []
+        self._listener = Listener(self._accept)
         self._connections: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        self._servers.append(await asyncio.start_unix_server(self._accept, self.socket, backlog=4096))
-        self._servers.append(await asyncio.start_server(self._accept, "127.0.0.1", 0, backlog=4096))
-        host, port = self._servers[1].sockets[0].getsockname()
-        self.tcp = f"tcp://{host}:{port}"
+        tcp = tcp_listener()
+        self.tcp = "tcp://{}:{}".format(*tcp.getsockname())
+        self._listener.listen(tcp)
+        self._listener.listen(unix_listener(self.socket))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for server in self._servers:
-            server.close()
-        await _end(self._connections)
-        for server in self._servers:
-            await server.wait_closed()
+        await self._listener.stop()
 
     async def idle(self) -> None:
         """Return when no connection is left but those that carry pings: the client has let go of all others."""
@@ -123,7 +121,11 @@ class FaultProxy:
         """Return where a client connects to meet that kind of fault."""
         return self.tcp if kind == "reset" else f"unix://{self.socket}"
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _accept(self, connection: socket.socket) -> None:
+        async with streams(connection, limit=_PIECE) as (reader, writer):
+            await self._proxy(reader, writer)
+
+    async def _proxy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         pair: _Pair | None = None
@@ -142,12 +144,9 @@ class FaultProxy:
                 fault = self.fault
             pair = _Pair(self, fault, tape, reader, writer, *upstream)
             await pair.run(head)
-        except asyncio.CancelledError:
-            pass  # the end of the test; a stream server's callback reports it as an error
         finally:
             if pair is not None:
                 pair.drop()
-            writer.transport.abort()
             self._connections.discard(task)
 
 

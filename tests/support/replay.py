@@ -8,6 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, cast
 
+from aiodocker_images.testing._listening import Listener, tcp_listener, unix_listener
+
 from .fault_proxy import RESET_AT_CLOSE, TRICKLE, Fault
 
 RECORDINGS: Final = Path(__file__).parents[1] / "recordings"
@@ -33,29 +35,35 @@ class Replay:
         self.answer = answer
         self.fault: Fault | None = None
         self.connections: set[asyncio.Transport] = set()
-        self._servers: list[asyncio.Server] = []
+        self._listener = Listener(self._accept)
 
     async def __aenter__(self) -> Self:
-        loop = asyncio.get_running_loop()
-        self._servers.append(await loop.create_unix_server(lambda: _Connection(self), self.socket, backlog=4096))
-        self._servers.append(await loop.create_server(lambda: _Connection(self), "127.0.0.1", 0, backlog=4096))
-        host, port = self._servers[1].sockets[0].getsockname()
-        self.tcp = f"tcp://{host}:{port}"
+        tcp = tcp_listener()
+        self.tcp = "tcp://{}:{}".format(*tcp.getsockname())
+        self._listener.listen(tcp)
+        self._listener.listen(unix_listener(self.socket))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for transport in tuple(self.connections):
+        await self._listener.stop()
+
+    async def _accept(self, connection: socket.socket) -> None:
+        """Hold a connection until it is over."""
+        loop = asyncio.get_running_loop()
+        over = loop.create_future()
+        transport, _ = await loop.connect_accepted_socket(lambda: _Connection(self, over), connection)
+        try:
+            await over
+        finally:
             transport.abort()
-        for server in self._servers:
-            server.close()
-            await server.wait_closed()
 
 
 class _Connection(asyncio.Protocol):
-    def __init__(self, replay: Replay) -> None:
+    def __init__(self, replay: Replay, over: asyncio.Future[None]) -> None:
         self._replay = replay
+        self._over = over
         self._request = bytearray()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -64,6 +72,8 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._replay.connections.discard(self._transport)
+        if not self._over.done():
+            self._over.set_result(None)
 
     def data_received(self, data: bytes) -> None:
         self._request += data

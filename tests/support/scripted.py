@@ -9,12 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 from urllib.parse import parse_qsl, urlsplit
+
+from aiodocker_images.testing._listening import Listener, streams, unix_listener
 
 Handler = Callable[["Exchange"], Awaitable[None]]
 
@@ -122,8 +125,7 @@ class ScriptedDaemon:
         self.connections: set[asyncio.StreamWriter] = set()
         self.otherwise: Handler | None = None  # for what no handler is scripted for, pings apart
         self._handlers: dict[tuple[str, str], Handler] = {}
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._server: asyncio.Server | None = None
+        self._listener = Listener(self._accept)
 
     def on(self, method: str, path: str, handler: Handler) -> None:
         """Answer requests to `path`, named without the version, with `handler`."""
@@ -140,40 +142,28 @@ class ScriptedDaemon:
 
     async def idle(self) -> None:
         """Return when no connection is open and no handler runs: what a test calls after the client has left."""
-        while self.connections:
-            await asyncio.sleep(0.005)
+        await self._listener.idle()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_unix_server(self._accept, self.socket, backlog=4096, limit=MAX_HEAD)
+        self._listener.listen(unix_listener(self.socket))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._server is None:
-            raise RuntimeError("not started")
-        self._server.close()
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._server.wait_closed()
+        await self._listener.stop()
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        self.connections.add(writer)
-        writer.transport.set_write_buffer_limits(0)  # what was sent is out of our hands: a slow client gets all of it
-        try:
-            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-                while await self._serve(reader, writer):
-                    pass
-        except asyncio.CancelledError:
-            pass  # the end of the test; a stream server's callback reports it as an error
-        finally:
-            self._tasks.discard(task)
-            writer.transport.abort()
-            self.connections.discard(writer)
+    async def _accept(self, connection: socket.socket) -> None:
+        async with streams(connection, limit=MAX_HEAD) as (reader, writer):
+            self.connections.add(writer)
+            # What was sent is out of our hands: a slow client gets all of it.
+            writer.transport.set_write_buffer_limits(0)
+            try:
+                with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+                    while await self._serve(reader, writer):
+                        pass
+            finally:
+                self.connections.discard(writer)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         try:

@@ -13,7 +13,10 @@ from typing import Final
 
 from aiohttp import web
 
+from aiodocker_images.testing._listening import unix_listener
+
 from .tars import tar_of
+from .web_server import WebServer
 
 API_VERSION: Final = "1.51"
 MAX_BODY: Final = 1 << 30
@@ -43,13 +46,8 @@ async def strict_daemon(socket: Path) -> AsyncGenerator[None, None]:
             web.get(f"{_VERSION}/events", _events),
         ]
     )
-    runner = web.AppRunner(app, access_log=None, logger=_LOGGER)
-    await runner.setup()
-    try:
-        await web.UnixSite(runner, socket, backlog=4096).start()
+    async with WebServer(app, unix_listener(socket), logger=_LOGGER):
         yield
-    finally:
-        await runner.cleanup()
 
 
 async def _ping(_: web.Request) -> web.Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import secrets
 import time
 from collections.abc import Sequence
@@ -16,7 +17,10 @@ from aiohttp import web
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from aiodocker_images.testing._listening import tcp_listener
+
 from .docker_home import basic
+from .web_server import WebServer
 
 ISSUER: Final = "tests"
 SERVICE: Final = "a private registry"
@@ -44,13 +48,14 @@ class TokenServer:
         app = web.Application()
         app.router.add_get("/token", self._by_password)
         app.router.add_post("/token", self._by_form)
-        self._runner = web.AppRunner(app)
+        self._app = app
+        self._open = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        listener = tcp_listener()
+        await self._open.enter_async_context(WebServer(self._app, listener))
         self.registry = {
-            "realm": f"http://127.0.0.1:{self._runner.addresses[0][1]}/token",
+            "realm": f"http://127.0.0.1:{listener.getsockname()[1]}/token",
             "service": SERVICE,
             "issuer": ISSUER,
             "rootcertbundle": str(self._bundle),
@@ -60,7 +65,7 @@ class TokenServer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._runner.cleanup()
+        await self._open.aclose()
 
     def token(self, scopes: Sequence[str]) -> str:
         """Make a token for scopes such as repository:name:pull,push."""

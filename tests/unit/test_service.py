@@ -29,6 +29,7 @@ from aiodocker_images import (
     UnsupportedAPIVersionError,
 )
 from aiodocker_images._http import transport as _transport
+from aiodocker_images.testing._listening import listening, streams, tcp_listener
 from tests.conftest import Leftovers
 from tests.support.docker_contexts import write_context
 from tests.support.scripted import Exchange, ScriptedDaemon
@@ -392,7 +393,11 @@ async def test_an_error_names_who_chose_the_endpoint(short_path: Path, monkeypat
 
 
 async def test_tcp_reaches_a_daemon_and_a_closed_port_does_not(daemon: ScriptedDaemon) -> None:
-    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def forward(connection: socket.socket) -> None:
+        async with streams(connection, limit=1 << 16) as (reader, writer):
+            await exchange(reader, writer)
+
+    async def exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         from_daemon, to_daemon = await asyncio.open_unix_connection(daemon.socket)
 
         async def copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
@@ -403,13 +408,12 @@ async def test_tcp_reaches_a_daemon_and_a_closed_port_does_not(daemon: ScriptedD
 
         await asyncio.gather(copy(reader, to_daemon), copy(from_daemon, writer))
 
-    server = await asyncio.start_server(forward, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    async with ImageService(f"tcp://127.0.0.1:{port}") as images:
-        assert (await images.ping()).api_version == "1.51"
-    await daemon.idle()
-    server.close()
-    await server.wait_closed()
+    listener = tcp_listener()
+    port = listener.getsockname()[1]
+    async with listening(forward, listener):
+        async with ImageService(f"tcp://127.0.0.1:{port}") as images:
+            assert (await images.ping()).api_version == "1.51"
+        await daemon.idle()
     async with ImageService(f"tcp://127.0.0.1:{port}") as images:
         with pytest.raises(DaemonUnreachableError, match=f"tcp://127.0.0.1:{port}"):
             await images.ping()

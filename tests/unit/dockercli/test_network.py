@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncGenerator
 
 import pytest
@@ -12,6 +13,7 @@ from yarl import URL
 from aiodocker_images import ConfigError, DaemonUnreachableError, ImageService
 from aiodocker_images._dockercli.config import Environment
 from aiodocker_images._dockercli.network import custom_headers, proxy_for
+from aiodocker_images.testing._listening import listening, streams, tcp_listener
 from tests.support.scripted import ScriptedDaemon
 
 HEADERS: list[tuple[str, dict[str, str]]] = [
@@ -93,20 +95,17 @@ def test_an_engine_with_tls_has_the_proxy_for_https() -> None:
 async def proxy(seen: list[bytes]) -> AsyncGenerator[str, None]:
     """A proxy that answers pings in the Engine's place."""
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError):
-            while head := await reader.readuntil(b"\r\n\r\n"):
-                seen.append(head.partition(b"\r\n")[0])
-                writer.write(b"HTTP/1.1 200 OK\r\nApi-Version: 1.51\r\nContent-Length: 0\r\n\r\n")
-                await writer.drain()
-        writer.close()
+    async def serve(connection: socket.socket) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            async with streams(connection, limit=1 << 16) as (reader, writer):
+                while head := await reader.readuntil(b"\r\n\r\n"):
+                    seen.append(head.partition(b"\r\n")[0])
+                    writer.write(b"HTTP/1.1 200 OK\r\nApi-Version: 1.51\r\nContent-Length: 0\r\n\r\n")
+                    await writer.drain()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    host, port = server.sockets[0].getsockname()
-    try:
-        yield f"http://{host}:{port}"
-    finally:
-        server.close()
+    listener = tcp_listener()
+    async with listening(serve, listener):
+        yield "http://{}:{}".format(*listener.getsockname())
 
 
 async def test_an_engine_on_tcp_is_reached_through_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 
 from aiodocker_images import DaemonUnreachableError, ImageService, ServiceClosedError, StreamInterruptedError
+from aiodocker_images.testing._listening import listening, tcp_listener
 from tests.support.scripted import Exchange, ScriptedDaemon
 
 INSPECT = "/images/a/json"
@@ -45,7 +47,7 @@ class Thread:
         self.loop.close()
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401 - of any coroutine
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result(10)
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(60)
 
     def stop(self) -> None:
         self.loop.call_soon_threadsafe(self.loop.stop)
@@ -268,12 +270,12 @@ async def test_a_peer_that_hangs_up_on_the_ping_is_unreachable(daemon: ScriptedD
 
 
 async def test_a_peer_that_hangs_up_on_tls_is_told_in_words(short_path: Path) -> None:
-    async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.transport.abort()
+    async def hang_up(connection: socket.socket) -> None:
+        connection.close()
 
-    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    async with server, ImageService(f"https://127.0.0.1:{port}") as images:
+    listener = tcp_listener()
+    port = listener.getsockname()[1]
+    async with listening(hang_up, listener), ImageService(f"https://127.0.0.1:{port}") as images:
         with pytest.raises(DaemonUnreachableError) as caught:
             await images.ping()
     assert "[None]" not in str(caught.value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 import unittest
 import urllib.request
@@ -108,9 +109,10 @@ async def test_leaving_it_closes_everything(leftovers: Leftovers) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", int(registry.host.partition(":")[2]))
         writer.write(b"GET /v2/ HTTP/1.1\r\n")
         await writer.drain()
-    assert await reader.read() == b""
-    writer.close()
-    await writer.wait_closed()
+    with contextlib.suppress(ConnectionResetError):  # what was sent may not have been read
+        assert await reader.read() == b""
+        writer.close()
+        await writer.wait_closed()
     await leftovers.settle(before)
 
 
