@@ -11,9 +11,14 @@ NEWEST ?= 3.15
 WORKERS ?= logical
 SWEEP ?= sample
 
+# The programs that tests start would compile this package each time.
+unexport PYTHONDONTWRITEBYTECODE
+
 BIN := .venv/bin
 # Tests run on all cores; those of the one Engine stay together in one process. WORKERS=0 runs them in this one.
 OPTIONS = -n $(WORKERS) --dist loadscope $(if $(filter every-byte,$(SWEEP)),--every-byte)
+# Where there is no Engine, tests are handed out in batches, which costs less.
+SPREAD = $(subst loadscope,load,$(OPTIONS))
 PYTEST = $(BIN)/python -m pytest $(OPTIONS)
 # ENGINES=all runs the tests marked `engine` on every Engine, two Engines at a time, and the others once.
 CHOSEN = $(if $(filter all,$(ENGINES)),$(shell $(BIN)/python -m engines list | cut -d' ' -f1),$(ENGINES))
@@ -53,14 +58,15 @@ else
 	echo; cat $(SUMMARY); exit $$status
 endif
 
-unit: .venv/.dev  ## the tests that need no Engine
-	@$(PYTEST) -m "not engine and not once" $(ARGS)
+# Not the sweeps of tests/faults, nor what starts programs: `make test` runs all.
+unit: .venv/.dev  ## the quick tests, without an Engine
+	@$(BIN)/python -m pytest $(SPREAD) tests/unit -m "not engine and not once and not program" $(ARGS)
 
-newest: .cache/python$(NEWEST)/.dev  ## the same on the newest Python, unpacked as the Engines are; NEWEST=3.14
-	@$(<D)/bin/python -m pytest $(OPTIONS) -m "not engine and not once" $(ARGS)
+newest: .cache/python$(NEWEST)/.dev  ## all tests without an Engine on the newest Python, unpacked as Engines are; NEWEST=3.14
+	@$(<D)/bin/python -m pytest $(SPREAD) -m "not engine and not once" $(ARGS)
 
 oldest: .cache/oldest/.dev  ## the same with the oldest versions of all dependencies that are allowed, on Python 3.11
-	@$(<D)/bin/python -m pytest $(OPTIONS) -m "not engine and not once" $(ARGS)
+	@$(<D)/bin/python -m pytest $(SPREAD) -m "not engine and not once" $(ARGS)
 
 torture: .venv/.dev  ## faults and loads for SECONDS (600), from a SEED that is printed; ENGINES as in test
 	@seed="$(SEED)"; [ -n "$$seed" ] || seed=$$(od -An -N4 -tu4 /dev/urandom | tr -d ' '); echo "seed $$seed"; \

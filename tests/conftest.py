@@ -18,7 +18,6 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
-import hypothesis
 import pytest
 import uvloop
 
@@ -26,13 +25,10 @@ import engines
 from aiodocker_images import ImageService
 
 from .support.scripted import ScriptedDaemon
+from .support.sweeps import set_extent
 from .support.tally import INJECTED, table
 
 T = TypeVar("T")
-
-# A deadline for each example is a timing assertion: a busy machine would break it.
-hypothesis.settings.register_profile("no deadline", deadline=None)
-hypothesis.settings.load_profile("no deadline")
 
 
 def engine_is(*names: str) -> bool:
@@ -213,6 +209,10 @@ def _started(variable: str) -> str:
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--summary", metavar="TITLE:FILE", help="add a line to the file: how many passed")
     parser.addoption("--every-byte", action="store_true", help="cut at every byte, where a sample is cut otherwise")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    set_extent(whole=bool(config.getoption("--every-byte")))
 
 
 @pytest.fixture(scope="session")

@@ -51,6 +51,7 @@ def test_a_public_name_is_what_its_home_has(name: str, home: str) -> None:
     assert getattr(aiodocker_images, name) is getattr(importlib.import_module(home), name)
 
 
+@pytest.mark.program
 def test_a_module_of_public_names_is_there_without_its_import() -> None:
     imported("import aiodocker_images; assert aiodocker_images.errors.DockerError; aiodocker_images.service")
 
@@ -59,6 +60,7 @@ def test_a_module_of_public_names_is_there_without_its_import() -> None:
     "before",
     ["", "from aiodocker_images import MirrorJob", "import aiodocker_images._mirror", "import aiodocker_images.cli"],
 )
+@pytest.mark.program
 def test_mirror_is_the_function_whatever_was_imported_before(before: str) -> None:
     imported(f"{before}\nfrom aiodocker_images import mirror\nassert not hasattr(mirror, '__path__')\nmirror.__code__")
 
@@ -69,6 +71,7 @@ def test_no_public_name_is_also_that_of_a_module() -> None:
     assert not modules & set(PACKAGE.__all__)
 
 
+@pytest.mark.program
 def test_what_is_for_a_cluster_is_there_without_what_the_extra_brings() -> None:
     modules = imported("from aiodocker_images import mirror_on_cluster\nmirror_on_cluster.__code__")
     assert not modules & {"distributed", "dask", "tenacity"}
@@ -85,6 +88,7 @@ def test_what_asks_for_a_private_name_imports_nothing() -> None:
     assert {module for module in modules if module.startswith("aiodocker_images.")} == {"aiodocker_images._version"}
 
 
+@pytest.mark.program
 def test_a_public_name_is_imported_with_what_it_needs_alone() -> None:
     """Not even aiohttp for a reference."""
     modules = imported("from aiodocker_images import Reference")
@@ -92,12 +96,14 @@ def test_a_public_name_is_imported_with_what_it_needs_alone() -> None:
     assert not modules & {"aiohttp", "msgspec", "asyncio"}
 
 
+@pytest.mark.program
 def test_a_star_brings_every_public_name() -> None:
     imported(
         "from aiodocker_images import *\nimport aiodocker_images\nfor name in aiodocker_images.__all__: eval(name)"
     )
 
 
+@pytest.mark.program
 def test_the_service_brings_nothing_that_an_extra_brings() -> None:
     modules = imported("from aiodocker_images import *")
     assert "aiohttp" in modules

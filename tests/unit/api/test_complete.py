@@ -41,6 +41,7 @@ async def test_a_load_that_does_not_name_every_image_of_the_archive_is_not_compl
         return
     with pytest.raises(StreamInterruptedError, match=f" {told} of the 3 images of the archive"):
         await images.load(source)
+    await images.aclose()  # it keeps the connection for the next call: the answer had an end
     await daemon.idle()
 
 

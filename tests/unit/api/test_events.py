@@ -33,6 +33,7 @@ from aiodocker_images._api.events import MAX_REMEMBERED, OVERLAP, REMEMBERED, SE
 from aiodocker_images._encoding import Filters
 from tests.conftest import Leftovers
 from tests.support.scripted import Exchange, ScriptedDaemon
+from tests.support.sweeps import examples, spread
 
 NOW: Final = 1_700_000_000 * SECOND
 DONE = {"status": "Status: Downloaded newer image for alpine:3.20"}
@@ -267,7 +268,7 @@ async def test_a_stream_cut_after_any_byte_gives_every_event_once(
     await images.ping()
     before = leftovers.now()
     head = len(journal.head())
-    for cut in range(head, head + sum(len(journal.chunk(event)) for event in story) + 5):
+    for cut in spread(range(head, head + sum(len(journal.chunk(event)) for event in story) + 5), 60):
         journal.cuts = [cut]
         events = [event async for event in images.events(since=0, until=NOW / SECOND + 60)]
         assert seen(events) == names(story), cut
@@ -288,7 +289,7 @@ async def collect(story: Sequence[Document], journal: Journal, first: int) -> li
 
 
 @pytest.mark.parametrize("look_back", [moby, podman], ids=["moby", "podman"])
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(
     cuts=st.lists(st.integers(0, 2500), max_size=8),
     skipped=st.integers(0, len(STORY) - 1),

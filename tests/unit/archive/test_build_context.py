@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from aiodocker_images._archive.build_context import ContextDirectory, context_path
 from aiodocker_images._archive.context_files import MAX_IGNORE_FILE
 from aiodocker_images.errors import ConfigError, LocalFileError
+from tests.support.sweeps import examples
 
 EMPTY: Mapping[str, str] = {}
 
@@ -160,7 +161,7 @@ NAME = st.binary(min_size=1, max_size=120).filter(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(st.sets(NAME, max_size=4), NAME)
 def test_names_of_any_bytes_come_through(
     tmp_path_factory: pytest.TempPathFactory, names: set[bytes], deep: bytes

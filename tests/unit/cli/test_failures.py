@@ -22,6 +22,7 @@ from aiodocker_images.cli import exits
 from aiodocker_images.cli.app import main
 from aiodocker_images.cli.failures import MAX_HEADLINE, advice, headline, status_of, status_of_all
 from tests.support.scripted import Exchange, ScriptedDaemon
+from tests.support.sweeps import examples
 
 WHERE: dict[str, Any] = {"operation": "pull app:1", "endpoint": "unix:///x.sock"}
 
@@ -381,7 +382,7 @@ WORDS = (
 ARGUMENTS = st.lists(st.sampled_from(WORDS) | st.text(max_size=8).filter(lambda text: "/" not in text), max_size=7)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(200), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ARGUMENTS)
 @example(["pull", "app", "\udcff"])
 @example(["save", "-o", "-", "app"])

@@ -22,6 +22,8 @@ from tests.support.scripted import Exchange, ScriptedDaemon
 from tests.support.tars import tar_of
 from tests.support.terminals import PROGRAM, Terminal
 
+pytestmark = pytest.mark.program
+
 COLOUR = re.compile(rb"\x1b\[(?:[0-9]+;)*(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])(?:;[0-9]+)*m")
 
 LAYER = "0123456789ab"

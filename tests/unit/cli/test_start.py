@@ -14,6 +14,8 @@ import pytest
 
 from tests.support.terminals import Terminal
 
+pytestmark = pytest.mark.program
+
 IMPORTS = [
     "aiodocker_images.cli",
     "typer",

@@ -28,6 +28,7 @@ from aiodocker_images.testing import (
     layer,
     random_bytes,
 )
+from tests.support.sweeps import spread
 
 from .conftest import Opened
 
@@ -42,7 +43,7 @@ LIKE = ("oci", "distribution 2.8", "crane", "ociserver", "pulp")
 async def test_what_is_read_may_break_at_every_byte(opened: Opened, step: str) -> None:
     size = {"GET blob": 400, "GET manifest": image().size, "HEAD manifest": 1}[step]
     async with FakeRegistry() as source, FakeRegistry() as target, opened(source, target) as registries:
-        for after in range(0, size, 7):
+        for after in spread(range(0, size, 7), 12):
             made = image(layers=[layer({"a": str(after)}, compress=False)])
             source.put("app:1", made)
             injected = source.fail(Fault.cut(after=after), on=step)
@@ -55,7 +56,7 @@ async def test_what_is_read_may_break_at_every_byte(opened: Opened, step: str) -
 @pytest.mark.parametrize("step", WRITES)
 async def test_what_is_written_may_break_in_any_answer(opened: Opened, like: str, step: str) -> None:
     async with FakeRegistry() as source, FakeRegistry(like) as target, opened(source, target) as registries:
-        for after in range(0, 120, 17):
+        for after in spread(range(0, 120, 17), 3):
             made = image(layers=[layer({"a": str(after)})])
             source.put("app:1", made)
             injected = target.fail(Fault.cut(after=after, of="response"), on=step)
@@ -73,7 +74,7 @@ async def test_an_upload_may_break_at_every_byte(opened: Opened, like: str, faul
     breaks = Fault.cut if fault == "cut" else Fault.reset
     async with FakeRegistry() as source, FakeRegistry(like) as target:
         source.put("app:1", made)
-        for after in [*range(8), *range(8, size, 997), size - 1, size]:
+        for after in spread([*range(8), *range(8, size, 997), size - 1, size], 5):
             async with opened(source, target) as registries:
                 injected = target.fail(breaks(after=after, of="request"), on="PUT upload")
                 await registries.copy(source.name("app:1"), target.name(f"app{after}:1"))

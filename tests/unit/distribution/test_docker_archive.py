@@ -33,6 +33,7 @@ from aiodocker_images._distribution.layouts import OCILayout
 from aiodocker_images._distribution.manifests import OCI_MANIFEST
 from tests.conftest import Leftovers
 from tests.support.image_graph import ImageGraph, copy_image, read_image, two_platforms
+from tests.support.sweeps import examples
 from tests.support.tars import tar_of
 
 
@@ -431,7 +432,7 @@ def test_what_is_not_a_path_or_a_name_is_refused_at_once(path: object, name: obj
 
 
 @given(st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_any_archive_is_an_image_or_one_of_our_errors(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:

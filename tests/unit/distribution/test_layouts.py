@@ -742,6 +742,7 @@ def write_many(place: str, who: int, barrier: Barrier) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.program
 async def test_two_processes_write_one_directory_and_lose_nothing(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(2)
@@ -836,6 +837,7 @@ def write_until_killed(place: str) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.program
 async def test_a_killed_process_leaves_a_layout_that_is_whole(place: Path) -> None:
     """Whatever index.json names is there, and what is not in its place yet is a temporary file."""
     context = multiprocessing.get_context("spawn")

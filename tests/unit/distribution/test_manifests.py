@@ -38,6 +38,7 @@ from aiodocker_images._distribution.manifests import (
     make_index,
     platform_matches,
 )
+from tests.support.sweeps import examples
 
 EMPTY: dict[str, Any] = {}
 
@@ -526,7 +527,7 @@ def explore(data: bytes, said: str) -> None:
 
 
 @given(_DOCUMENTS, st.sampled_from(["", OCI_MANIFEST, OCI_INDEX, "application/vnd.acme", "text/html"]))
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 def test_any_document_is_a_manifest_or_one_of_our_errors(document: object, said: str) -> None:
     explore(json.dumps(document).encode(), said)
 
@@ -537,7 +538,7 @@ def test_any_bytes_are_a_manifest_or_one_of_our_errors(data: bytes, said: str) -
 
 
 @given(st.data())
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 def test_a_manifest_with_bytes_changed_is_a_manifest_or_one_of_our_errors(data: st.DataObject) -> None:
     whole = bytearray(encode(data.draw(st.sampled_from([image(), index()]))))
     for _ in range(data.draw(st.integers(1, 4))):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from aiodocker_images import ConfigError
 from aiodocker_images._distribution import patterns
 from aiodocker_images._distribution.patterns import GlobPattern, RegexPattern, parse_regex
+from tests.support.sweeps import examples
 
 # Expressions over few letters, so that texts over them match often. One thing is never repeated twice in a row, which
 # Python reads as something else.
@@ -32,7 +33,7 @@ _TEXTS = st.text("ab1.-", max_size=6)
 
 
 @given(_EXPRESSIONS, st.lists(_TEXTS, min_size=1, max_size=8))
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 def test_an_expression_matches_what_python_says(text: str, tags: list[str]) -> None:
     expected = re.compile(text, re.ASCII)
     pattern = parse_regex(text)
@@ -192,7 +193,7 @@ def test_the_sets_of_a_common_pattern_are_kept() -> None:
 
 
 @given(st.text(max_size=40))
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 def test_any_text_is_a_pattern_or_our_error(text: str) -> None:
     for parse in (parse_regex, GlobPattern):
         try:
@@ -203,7 +204,7 @@ def test_any_text_is_a_pattern_or_our_error(text: str) -> None:
 
 
 @given(st.text("ab(){}[]*+?|.^$\\,-1234567890:<>P=!", max_size=40))
-@settings(max_examples=800)
+@settings(max_examples=examples(800))
 def test_any_text_of_special_characters_is_a_pattern_or_our_error(text: str) -> None:
     try:
         pattern = parse_regex(text)

@@ -32,6 +32,7 @@ from aiodocker_images import (
 from aiodocker_images.models import Platform
 from aiodocker_images.testing import BEHAVIOURS, FakeRegistry, Fault, TokenAuth, artifact, image, index, random_bytes
 from tests.conftest import Leftovers
+from tests.support.sweeps import spread
 
 from .conftest import AT_ONCE, Opened
 
@@ -131,7 +132,7 @@ async def test_a_manifest_may_break_at_every_byte(opened: Opened) -> None:
         content = image()
         fake.put("app:1", content)
         async with opened(fake) as registries:
-            for after in range(content.size):
+            for after in spread(range(content.size), 24):
                 injected = fake.fail(Fault.cut(after=after), on="GET manifest")
                 assert (await registries.manifest(fake.name("app:1"))).data == content.data
                 assert injected.hits == 1
@@ -279,7 +280,7 @@ async def test_a_blob_may_break_at_every_byte_and_goes_on_there(
         digest = fake.put_blob("app", data)
         step = "GET storage" if redirect else "GET blob"
         async with opened(fake) as registries:
-            for after in range(len(data)):
+            for after in spread(range(len(data)), 8):
                 fake.requests.clear()
                 injected = fake.fail(fault(after=after), on=step)
                 assert await blob(registries, fake.name("app"), digest) == data

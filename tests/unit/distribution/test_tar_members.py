@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from aiodocker_images import ArchiveError
 from aiodocker_images._distribution import tar_members
 from aiodocker_images._distribution.tar_members import END, Member, header, padding, scan
+from tests.support.sweeps import examples
 
 
 def members(data: bytes, tmp_path: Path) -> dict[str, bytes | str]:
@@ -112,7 +113,7 @@ def test_a_size_beyond_the_file_is_refused(tmp_path: Path) -> None:
 
 
 @given(st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1, max_size=300), st.binary(max_size=1500))
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 def test_what_is_written_here_is_read_here_and_by_tarfile(
     tmp_path_factory: pytest.TempPathFactory, name: str, content: bytes
 ) -> None:
@@ -124,7 +125,7 @@ def test_what_is_written_here_is_read_here_and_by_tarfile(
 
 
 @given(st.data())
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_any_bytes_are_members_or_our_error(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     whole = bytearray(tar(member("a" * 120), member("b", tarfile.SYMTYPE, "a"), member("c")))
     for _ in range(data.draw(st.integers(0, 5))):

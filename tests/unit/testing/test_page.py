@@ -7,7 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from aiodocker_images.testing import BEHAVIOURS, Fault
+
+pytestmark = pytest.mark.program
 
 PAGE = (Path(__file__).parents[3] / "docs" / "testing.md").read_text(encoding="utf-8")
 

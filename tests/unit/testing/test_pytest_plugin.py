@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.program
+
 COROUTINE_TEST = """
     import asyncio, pytest
     from aiodocker_images.testing import image
