@@ -111,7 +111,7 @@ async def test_killed_anywhere_a_restart_does_what_is_left_and_gives_everything_
     points, before, after = await points_of_a_run(short_path, **kind)
     assert len(points) > 80
     journal = short_path / "journal"
-    for number, point in spread([*enumerate(points)], 30):
+    for number, point in spread([*enumerate(points)], 16):
         journal.write_bytes(point.journal)
         async with ScriptedDaemon(short_path / f"{number}.sock") as daemon, ImageService(daemon.socket) as images:
             engine = MirrorDaemon(daemon, **kind)
