@@ -7,6 +7,7 @@ import contextlib
 import functools
 import gc
 import importlib
+import itertools
 import logging
 import os
 import signal
@@ -249,6 +250,16 @@ def pytest_collection_finish() -> None:
     """Let the garbage collector pass over thousands of collected tests: many tests collect, to count what is left."""
     gc.collect()
     gc.freeze()
+
+
+_FREEZES: Final = itertools.cycle([False] * 99 + [True])
+
+
+def pytest_runtest_logfinish() -> None:
+    """Let it also pass over what has come to stay since: reports, modules, and what hypothesis remembers."""
+    if next(_FREEZES):
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.hookimpl(trylast=True)
