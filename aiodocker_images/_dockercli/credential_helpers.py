@@ -42,7 +42,7 @@ _SECRET: Final = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 # A word, or a short number, of prose. Secrets look otherwise: long, or letters mixed with digits and signs.
-_PROSE: Final = re.compile(r"""["'`(]*(?:[A-Za-z]{1,20}(?:['./-]?[A-Za-z]{1,20}){0,4}|\d{1,3})[)"'`.,:;!?]*|[&-]""")
+_PROSE: Final = re.compile(r"""["'`(]*(?:[A-Za-z]{1,20}(?:['./-][A-Za-z]{1,20}){0,4}|\d{1,3})[)"'`.,:;!?]*|[&-]""")
 _MIN_WORDS: Final = 3  # one or two words may be a password as well
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from aiodocker_images._glob import Glob
 from aiodocker_images.models import Platform
 from aiodocker_images.reference import Reference
 
@@ -381,9 +382,8 @@ def moment(text: str) -> int:
 
 def _matches(pattern: str, name: str) -> bool:
     """Match a name as Docker does: the whole of it, or the repository alone; `*` does not cross a slash."""
-    expression = re.escape(pattern).replace(r"\*", "[^/]*").replace(r"\?", "[^/]")
-    repository = Reference.parse(name).name_only().familiar
-    return any(re.fullmatch(expression, each) for each in (name, repository))
+    glob = Glob(pattern)  # of bounded cost, which a regular expression made of it would not have
+    return any(glob.matches(each) for each in (name, Reference.parse(name).name_only().familiar))
 
 
 def _has_label(image: Image, wanted: str) -> bool:
