@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import logging
 import os
+import pkgutil
+import platform
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Final, Literal, TypeAlias
 
@@ -13,12 +17,24 @@ import aiohttp
 from aiodocker_images._aio.threads import in_thread
 from aiodocker_images.errors import ServiceClosedError
 
-__all__ = ["Owner", "close_forgotten", "drop_connections"]
+__all__ = ["USED", "Owner", "close_forgotten", "drop_connections", "unknown_parts"]
 
 Place: TypeAlias = Literal["nowhere", "here", "another thread", "a stopped loop", "a closed loop", "another process"]
 
 CLOSED: Final = "this service is closed"
 INTERRUPTED: Final = "the service was closed in the middle of it"
+
+USED: Final[dict[str, tuple[str, ...]]] = {
+    "connector": ("_conns", "_acquired", "_close"),
+    "transport": ("_call_connection_lost",),
+}
+"""The private parts of aiohttp's connectors, and of asyncio's transports, that connections are closed by here.
+
+Neither has a public way to close what belongs to a loop that runs no more. Without one of these parts such connections
+stay open until the garbage collector finds them, and a warning says so.
+"""
+
+_SELECTOR_TRANSPORT: Final = "asyncio.selector_events:_SelectorTransport"
 
 LOOK_SECONDS: Final = 0.1
 """Seconds between two looks whether the loop of another thread still runs: one that has stopped closes nothing."""
@@ -74,6 +90,27 @@ class Owner:
             future.result()
 
 
+def unknown_parts(connector: aiohttp.BaseConnector) -> list[str]:
+    """Return what these versions of aiohttp and Python lack of `USED`."""
+    unknown = [f"{type(connector).__name__}.{part}" for part in USED["connector"] if not hasattr(connector, part)]
+    try:
+        transport: object = pkgutil.resolve_name(_SELECTOR_TRANSPORT)
+    except (ImportError, AttributeError):
+        return [*unknown, _SELECTOR_TRANSPORT]
+    return unknown + [f"{_SELECTOR_TRANSPORT}.{part}" for part in USED["transport"] if not hasattr(transport, part)]
+
+
+@functools.cache
+def _warn(unknown: tuple[str, ...]) -> None:
+    """Say once that connections may stay open."""
+    logging.getLogger("aiodocker_images").warning(
+        "aiohttp %s and Python %s have no %s: connections of a service whose loop is over stay open for a while",
+        aiohttp.__version__,
+        platform.python_version(),
+        ", ".join(unknown),
+    )
+
+
 def drop_connections(sessions: Iterable[aiohttp.ClientSession]) -> None:
     """Close the sockets of sessions whose loop runs no more, or runs in the process that this one was forked from.
 
@@ -85,7 +122,8 @@ def drop_connections(sessions: Iterable[aiohttp.ClientSession]) -> None:
         session.detach()
         if connector is None:
             continue
-        # aiohttp has no public list of them.
+        if unknown := unknown_parts(connector):
+            _warn(tuple(unknown))
         kept: Iterable[Iterable[tuple[Any, float]]] = getattr(connector, "_conns", {}).values()
         protocols = [protocol for each in kept for protocol, _ in each] + list(getattr(connector, "_acquired", ()))
         for protocol in protocols:
@@ -106,8 +144,8 @@ def close_forgotten(sessions: Iterable[aiohttp.ClientSession], owner: Owner) -> 
     for session in sessions:
         connector = session.connector
         session.detach()  # otherwise aiohttp warns as well, of objects that the user has never seen
-        # The public close() insists on being awaited; what it does at once has another name in aiohttp 3.13.
-        close = getattr(connector, "_close_immediately", None) or getattr(connector, "_close", None)
+        # The public close() insists on being awaited.
+        close = getattr(connector, "_close", None)
         if callable(close):
             with contextlib.suppress(RuntimeError):
                 close()

@@ -15,9 +15,11 @@ from collections.abc import Callable, Coroutine, Generator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from aiodocker_images import DaemonUnreachableError, ImageService, ServiceClosedError, StreamInterruptedError
+from aiodocker_images._http import ownership
 from aiodocker_images.testing._listening import listening, tcp_listener
 from tests.support.scripted import Exchange, ScriptedDaemon
 
@@ -304,3 +306,28 @@ async def test_kept_connections_that_are_all_dead_fail_no_request(daemon: Script
     daemon.on("GET", INSPECT, answer_on_new_ones)
     for _ in range(3):
         await images.inspect("a")
+
+
+async def test_aiohttp_and_asyncio_have_what_connections_are_closed_by() -> None:
+    connector = aiohttp.UnixConnector("/nowhere")
+    assert ownership.unknown_parts(connector) == [], (
+        f"aiohttp {aiohttp.__version__} or Python {sys.version} changed what _http/ownership.py uses: connections of a"
+        " service whose loop is over stay open now. Adapt it, and ownership.USED."
+    )
+    await connector.close()
+
+
+def test_without_those_parts_a_service_is_closed_and_one_warning_says_what_stays_open(
+    served: ScriptedDaemon, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(ownership.USED, "connector", ("_gone",))
+    for _ in range(2):
+        images = ImageService(served.socket)
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(images.inspect("a"))
+        loop.close()
+        asyncio.run(images.aclose())
+        with pytest.raises(ServiceClosedError):
+            asyncio.run(images.inspect("a"))
+    (warning,) = [each.getMessage() for each in caplog.records if each.name == "aiodocker_images"]
+    assert "have no UnixConnector._gone" in warning
