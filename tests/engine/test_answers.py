@@ -85,7 +85,7 @@ async def test_a_push_of_all_tags_tells_the_digest_of_each(engine: ImageService,
         await engine.remove(f"{repository}:{tag}")
 
 
-async def test_a_long_name_is_pushed_and_not_a_local_image_of_the_same_short_name(engine: ImageService) -> None:
+async def test_a_push_by_long_name_does_not_push_another_with_its_short_name(engine: ImageService) -> None:
     """Podman looks for a short name under localhost/ first. Nothing is sent: Docker Hub cannot be reached from here."""
     short = f"answers-{secrets.token_hex(4)}/app"
     await engine.import_image(root_file_system(), reference=f"localhost/{short}:1")

@@ -169,9 +169,7 @@ async def test_a_dockerfile_that_is_left_out_is_not_in_the_image(
     assert {"src/Dockerfile", "src/.dockerignore", "src/Dockerfile.dockerignore"} & found == set()
 
 
-async def test_buildkit_gets_no_dockerfile_that_it_would_copy_though_it_is_left_out(
-    engine: ImageService, context: Path, tag: str
-) -> None:
+async def test_an_ignored_dockerfile_is_not_sent_to_buildkit(engine: ImageService, context: Path, tag: str) -> None:
     (context / ".dockerignore").write_text("Dockerfile\n.dockerignore\n")
     (context / "Dockerfile").write_text("FROM scratch\nCOPY . /src/\n")
     with pytest.raises(ConfigError, match="BuildKit would copy the Dockerfile into the image"):

@@ -221,7 +221,7 @@ async def test_a_service_without_a_keychain_has_that_of_the_docker_cli(
         await engine.push(image)
 
 
-async def test_a_broken_helper_stops_nothing_but_is_named_where_credentials_are_missing(
+async def test_a_broken_helper_is_named_only_where_its_credentials_are_missing(
     engine_host: str,
     registry: str,
     guarded: str,
@@ -249,7 +249,7 @@ async def test_a_broken_helper_stops_nothing_but_is_named_where_credentials_are_
     assert basic(USER, PASSWORD)[:-4] not in seen
 
 
-async def test_a_registry_with_a_token_server_takes_passwords_and_both_kinds_of_token(
+async def test_a_token_server_accepts_a_password_and_both_kinds_of_token(
     engine: ImageService, engine_host: str, home: DockerHome, tmp_path: Path
 ) -> None:
     async with TokenServer(tmp_path) as server:

@@ -150,7 +150,7 @@ async def stop_for_a_while(own: engines.Engine) -> None:
     own.resume()
 
 
-async def test_a_daemon_that_is_killed_stopped_or_restarted_in_the_middle_of_everything(
+async def test_a_daemon_may_be_killed_stopped_or_restarted_during_any_call(
     own: engines.Engine, own_registry: engines.Registry, engine_name: str, tmp_path: Path, leftovers: Leftovers
 ) -> None:
     """A daemon that was only stopped completes all; one that ended interrupts all, and serves when it is back."""

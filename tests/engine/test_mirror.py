@@ -260,7 +260,7 @@ async def test_images_go_from_engine_to_engine(engine: ImageService, engine_name
 
 @pytest.mark.once
 @pytest.mark.parametrize(("first", "second"), [("docker28", "docker28c"), ("docker28c", "docker28")])
-async def test_an_image_is_not_sent_again_to_an_engine_whose_store_gives_it_another_id(first: str, second: str) -> None:
+async def test_an_image_is_not_sent_again_where_the_store_gives_it_another_id(first: str, second: str) -> None:
     name = f"localhost/transfer-{secrets.token_hex(4)}:1"
     content = root_file_system()
     changes = ["CMD sh", "ENV A=b", "LABEL c=d", "EXPOSE 80"]

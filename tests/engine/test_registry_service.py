@@ -50,9 +50,7 @@ async def filled(leftovers: Leftovers) -> AsyncGenerator[tuple[FakeRegistry, Reg
 
 
 @pytest.mark.parametrize("kind", engines.REGISTRIES)
-async def test_a_copy_to_a_real_registry_keeps_every_byte_and_costs_what_is_promised(
-    kind: str, leftovers: Leftovers
-) -> None:
+async def test_a_copy_to_a_real_registry_keeps_every_byte_at_the_promised_cost(kind: str, leftovers: Leftovers) -> None:
     with engines.REGISTRIES[kind]() as target:
         async with filled(leftovers) as (source, registries):
             result = await registries.copy(source.name("app:1"), f"{target.address}/app:1", verify=True)

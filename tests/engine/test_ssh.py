@@ -179,7 +179,7 @@ async def test_without_a_path_it_is_where_the_remote_docker_cli_would_connect(
 
 
 @pytest.mark.once
-async def test_a_remote_without_the_docker_cli_has_its_socket_where_it_usually_is(
+async def test_a_remote_without_the_docker_cli_is_reached_at_the_default_socket(
     server: engines.SSHServer, client: Client
 ) -> None:
     (server.programs / "docker").rename(server.programs / "gone")

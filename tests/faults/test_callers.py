@@ -219,7 +219,7 @@ async def _thousand_streams(directory: Path) -> None:
 
 
 @pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
-def test_an_upload_that_is_left_is_not_kept_for_a_daemon_that_takes_nothing(
+def test_leaving_an_upload_ends_it_even_if_the_daemon_reads_nothing(
     short_path: Path, loop: Callable[[], asyncio.AbstractEventLoop]
 ) -> None:
     """What is buffered of it is dropped with the connection: an orderly close would wait until it is sent, for ever."""

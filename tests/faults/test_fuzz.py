@@ -165,7 +165,7 @@ ANYTHING: Final = st.recursive(
 
 
 @given(data=st.data())
-def test_whatever_is_in_the_files_of_the_docker_cli_there_is_an_endpoint_or_our_error(data: st.DataObject) -> None:
+def test_any_docker_cli_files_give_an_endpoint_or_one_of_our_errors(data: st.DataObject) -> None:
     """Endpoints of any type, documents with bytes changed, certificates that are none, variables of any text."""
     with tempfile.TemporaryDirectory(prefix="adi-") as name:
         directory = Path(name)

@@ -173,7 +173,7 @@ GATED = [row for row in PARAMETERS if row[2] != "1.41"]
 @pytest.mark.parametrize(
     ("endpoint", "parameter", "first", "send"), GATED, ids=[f"{row[0]} {row[1]} {row[2]}" for row in GATED]
 )
-async def test_below_its_first_version_a_parameter_raises_before_anything_is_sent(
+async def test_a_parameter_newer_than_the_api_raises_before_anything_is_sent(
     short_path: Path, endpoint: str, parameter: str, first: str, send: Send
 ) -> None:
     for minor in {41, int(first[2:]) - 1}:

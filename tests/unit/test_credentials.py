@@ -244,7 +244,7 @@ AUTHS = st.builds(RegistryAuth, username=TEXT, password=TEXT, identity_token=TEX
 
 
 @given(st.dictionaries(TEXT, AUTHS))
-def test_whatever_the_registries_are_called_the_daemon_reads_their_credentials(given: dict[str, RegistryAuth]) -> None:
+def test_the_daemon_reads_credentials_of_registries_of_any_name(given: dict[str, RegistryAuth]) -> None:
     document = decoded(registry_config_header(given))
     assert {registry_name(name) for name in document} == {registry_name(name) for name in given}
     for name, auth in given.items():

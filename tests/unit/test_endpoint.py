@@ -283,7 +283,7 @@ def test_the_default_sockets_are_tried_in_order(places: dict[str, Path], environ
         assert (found.url, found.source) == (f"unix://{place}", "default socket")
 
 
-def test_without_any_socket_it_is_the_default_one_so_that_the_error_names_it(
+def test_without_any_socket_the_default_one_is_named_in_the_error(
     places: dict[str, Path], environ: dict[str, str]
 ) -> None:
     assert Endpoint.resolve(environ=environ) == Endpoint(f"unix://{places['docker']}", "default socket")
@@ -429,7 +429,7 @@ def certificates(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_tls_verify_secures_a_tcp_address_by_the_files_of_the_certificate_path(certificates: Path) -> None:
+def test_tls_verify_secures_tcp_with_the_files_of_the_cert_path(certificates: Path) -> None:
     environ = {"DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": str(certificates)}
     expected = TLSConfig(ca=certificates / "ca.pem", cert=certificates / "cert.pem", key=certificates / "key.pem")
     for host in ("tcp://127.0.0.1", "https://127.0.0.1"):
@@ -529,7 +529,7 @@ ADDRESS = st.builds(
 @example("tcp://[fe80::1%]")
 @example("tcp://\u00ad")
 @example("tcp://a\tb")
-def test_any_text_is_an_endpoint_that_requests_can_be_sent_to_or_a_config_error(text: str) -> None:
+def test_any_text_is_a_usable_endpoint_or_a_config_error(text: str) -> None:
     try:
         made = Endpoint.parse(text)
     except ConfigError:

@@ -109,7 +109,7 @@ NO_SUCCESS: dict[str, tuple[Callable[[ImageService], Awaitable[object]], str, st
 @pytest.mark.parametrize(
     ("status", "body"), [(200, LOGIN_PAGE), (202, b""), (202, b"{}"), (204, b""), (206, b"[]")], ids=ascii
 )
-async def test_a_login_page_or_another_status_of_success_is_not_the_engine_s_word(
+async def test_a_login_page_or_an_unexpected_2xx_is_not_the_engines_answer(
     daemon: ScriptedDaemon,
     images: ImageService,
     call: Callable[[ImageService], Awaitable[object]],

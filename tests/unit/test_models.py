@@ -694,7 +694,5 @@ def test_the_json_of_a_platform_is_that_of_oci(platform: Platform, document: Map
         ("linux/arm/v6", "linux/arm/v7", False),
     ],
 )
-def test_a_platform_accepts_images_of_its_version_and_of_earlier_processors(
-    asked: str, came: str, accepted: bool
-) -> None:
+def test_a_platform_accepts_images_for_its_own_and_earlier_variants(asked: str, came: str, accepted: bool) -> None:
     assert Platform.parse(asked).accepts(Platform.parse(came)) is accepted

@@ -302,9 +302,7 @@ def test_numbers_are_bytes_unless_another_unit_is_named(units: str | None, count
     ],
     ids=SEQUENCES,
 )
-def test_layers_appear_in_the_order_of_their_frames_and_a_tag_or_an_image_id_is_none(
-    lines: bytes, ids: list[str]
-) -> None:
+def test_layers_appear_in_frame_order_and_exclude_tags_and_image_ids(lines: bytes, ids: list[str]) -> None:
     assert list(track(lines).layers) == ids
 
 
@@ -644,7 +642,7 @@ FRAMES = st.builds(
 
 
 @given(st.lists(FRAMES, max_size=60), st.booleans())
-def test_whatever_comes_the_whole_never_goes_back_and_is_done_only_after_finish(
+def test_overall_progress_never_goes_back_and_ends_only_with_finish(
     frames: list[ProgressFrame],
     finish: bool,
 ) -> None:

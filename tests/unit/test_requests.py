@@ -662,7 +662,7 @@ GATED: dict[str, tuple[str, Call, bytes]] = {
 
 
 @pytest.mark.parametrize(("first", "call", "body"), GATED.values(), ids=GATED)
-async def test_a_parameter_that_the_version_does_not_know_is_refused_before_anything_is_sent(
+async def test_a_parameter_unknown_to_the_api_version_is_refused_unsent(
     wire: Wire, first: str, call: Call, body: bytes
 ) -> None:
     wire.body = body

@@ -91,7 +91,7 @@ async def test_the_version_of_the_environment_is_spoken(
     assert daemon.requests[-1].target.startswith(f"/{spoken}/")
 
 
-def test_a_version_of_the_environment_that_makes_no_sense_is_an_error_that_names_it(
+def test_an_invalid_version_in_the_environment_is_a_named_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("DOCKER_API_VERSION", "latest")
@@ -158,7 +158,7 @@ async def test_the_headers_of_the_configuration_go_along(
 @pytest.mark.parametrize(
     "header", [{"X": "s3cret\r\nY: 1"}, {"X": "s3cret\0"}, {"X Y": "s3cret"}, {"": "s3cret"}, {"X:": "s3cret"}], ids=str
 )
-async def test_what_is_no_header_is_left_out_with_a_warning_that_does_not_show_its_value(
+async def test_an_invalid_header_is_left_out_with_a_warning_without_its_value(
     daemon: ScriptedDaemon,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -72,7 +72,7 @@ async def test_a_save_tells_how_many_bytes_have_come(
     assert [progress.size for progress in told] == sorted(progress.size for progress in told)
 
 
-async def test_what_a_coroutine_function_raises_ends_the_operation_and_leaves_nothing(
+async def test_an_exception_of_an_async_callback_ends_the_operation(
     scripted: ScriptedDaemon, images: ImageService, leftovers: Leftovers
 ) -> None:
     scripted.on("POST", "/images/create", frames(*PULL))

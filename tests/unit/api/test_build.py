@@ -465,7 +465,7 @@ CREDENTIALS = {
 }
 
 
-async def test_credentials_go_into_one_header_under_the_names_that_the_daemon_looks_for(
+async def test_build_credentials_are_sent_under_the_names_the_daemon_looks_up(
     scripted: ScriptedDaemon, images: ImageService
 ) -> None:
     for registry, given in CREDENTIALS.items():

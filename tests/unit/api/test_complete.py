@@ -28,7 +28,7 @@ def loads(*frames: object) -> Callable[[Exchange], Awaitable[None]]:
 
 @pytest.mark.parametrize("form", ["bytes", "path"])
 @pytest.mark.parametrize("told", range(4))
-async def test_a_load_that_does_not_name_every_image_of_the_archive_is_not_complete(
+async def test_a_load_is_not_complete_until_every_image_is_named(
     daemon: ScriptedDaemon, images: ImageService, tmp_path: Path, form: str, told: int
 ) -> None:
     source: bytes | Path = archive(TWO)

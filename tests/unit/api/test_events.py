@@ -510,7 +510,7 @@ async def test_what_is_no_event_is_an_error_at_once_and_not_asked_for_again(
     assert len(journal.since) == 1
 
 
-async def test_closing_the_service_ends_a_watch_that_waits_for_events_or_for_the_daemon(
+async def test_closing_the_service_ends_a_watch_that_is_waiting(
     daemon: ScriptedDaemon, short_path: Path, monkeypatch: pytest.MonkeyPatch, leftovers: Leftovers, journal: Journal
 ) -> None:
     before = leftovers.now()
@@ -722,7 +722,7 @@ NO_MOMENTS: Final[list[datetime | float | str]] = [
 
 
 @pytest.mark.parametrize("moment", NO_MOMENTS, ids=repr)
-async def test_what_is_no_moment_or_a_different_one_everywhere_raises_at_the_call(
+async def test_an_invalid_or_ambiguous_time_raises_at_the_call(
     images: ImageService, moment: datetime | float | str
 ) -> None:
     with pytest.raises(ValueError, match="since"):
@@ -797,7 +797,7 @@ def test_events_of_another_type_raise_at_the_call(kind: str | list[str]) -> None
         ImageService("/nowhere/docker.sock").events(filters={"type": kind})
 
 
-def test_what_a_new_connection_can_bring_again_is_remembered_and_the_rest_forgotten() -> None:
+def test_only_events_that_a_new_connection_can_repeat_are_remembered() -> None:
     """That is the last minute, however much it brought, and as many events as a whole history of moby's has."""
     position = Position(0)
     position.begin(NOW)

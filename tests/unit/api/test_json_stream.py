@@ -127,7 +127,7 @@ def test_every_separator_and_every_size_of_piece_gives_the_same_frames(
 
 @pytest.mark.parametrize(("data", "frames", "error"), FAULTY.values(), ids=FAULTY)
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1 << 20])
-def test_the_frames_before_a_fault_are_delivered_and_then_its_error_is_raised(
+def test_frames_before_a_fault_are_delivered_before_its_error(
     data: bytes, frames: list[Frame], error: type[DockerError], size: int
 ) -> None:
     assert read(split(data, size)) == (frames, error)
@@ -224,7 +224,7 @@ def test_the_limit_holds_as_soon_as_it_is_passed_though_no_end_ever_comes(openin
         decoder.feed(b" ")
 
 
-def test_the_limit_is_for_frames_and_neither_for_pieces_nor_for_the_space_between() -> None:
+def test_the_limit_applies_to_frames_not_to_pieces_or_whitespace() -> None:
     data = b"\n".join([b'{"id":"a"}', b" " * 5000, b'{"id":"b"}'] * 10)
     assert read([data], max_frame=20) == ([A, B] * 10, None)
 
@@ -291,7 +291,7 @@ def test_no_byte_of_a_frame_in_pieces_is_scanned_twice(size: int) -> None:
     assert decoder.scanned == len(data)
 
 
-def test_a_frame_of_5_mib_in_pieces_of_1_kib_ends_within_the_timeout_of_a_test() -> None:
+def test_a_frame_of_5_mib_in_pieces_of_1_kib_takes_linear_time() -> None:
     """Scanning anew with each of 5120 pieces would go over 13 GiB."""
     (frame,), error = read(split(deep(5 << 20), 1024))
     assert error is None
@@ -304,7 +304,7 @@ def test_whole_lines_never_meet_the_scanner() -> None:
     assert decoder.scanned == 0
 
 
-def test_of_a_piece_that_begins_and_ends_inside_frames_only_those_two_are_scanned() -> None:
+def test_only_the_frames_cut_by_the_ends_of_a_piece_are_scanned() -> None:
     line = b'{"id":"a"}\n'
     decoder = CountingDecoder(Frame)
     frames = decoder.feed(b'{"id"') + decoder.feed(b':"a"}\n' + line * 1000 + b'{"id":') + decoder.feed(b'"a"}\n')
@@ -359,7 +359,7 @@ def test_any_split_of_a_good_stream_gives_its_frames(stream: tuple[list[Frame], 
 
 
 @given(streams(), NOISE | st.binary(max_size=20), st.data())
-def test_any_split_of_any_stream_gives_the_same_frames_and_then_the_same_error(
+def test_any_split_of_any_stream_gives_the_same_frames_and_error(
     stream: tuple[list[Frame], bytes], noise: bytes, data: st.DataObject
 ) -> None:
     """With garbage somewhere and an end anywhere."""

@@ -96,7 +96,7 @@ REFUSALS = [(401, UnauthorizedError), (403, ForbiddenError), (404, NotFoundError
 
 
 @pytest.mark.parametrize(("name", "call"), CALLS.items(), ids=CALLS)
-async def test_without_its_helper_a_call_goes_on_anonymously_and_a_refusal_says_why(
+async def test_without_its_helper_a_call_is_anonymous_and_a_refusal_says_why(
     daemon: ScriptedDaemon, home: DockerHome, caplog: pytest.LogCaptureFixture, name: str, call: Call
 ) -> None:
     home.helper("x", "echo cannot reach the agent; exit 3")
@@ -160,9 +160,7 @@ async def test_explicit_credentials_beat_a_keychain_that_is_not_even_asked(
     assert caplog.messages == []
 
 
-async def test_an_entry_that_makes_no_sense_stops_its_own_registry_before_anything_is_sent(
-    daemon: ScriptedDaemon, home: DockerHome
-) -> None:
+async def test_an_invalid_entry_stops_calls_to_its_own_registry_alone(daemon: ScriptedDaemon, home: DockerHome) -> None:
     answer(daemon, 500)
     home.config(auths={R: {"auth": SECRET}, "other.example": {"auth": basic("me", "pw")}})
     async with ImageService(daemon.socket, keychain=DockerKeychain(environ=home.environ)) as images:
@@ -194,7 +192,7 @@ class Mine:
         return self.answer
 
 
-async def test_a_users_own_keychain_is_asked_for_registries_and_its_exceptions_pass(daemon: ScriptedDaemon) -> None:
+async def test_a_custom_keychain_is_asked_and_its_exceptions_are_passed_on(daemon: ScriptedDaemon) -> None:
     answer(daemon, 500)
     mine = Mine(ME)
     async with ImageService(daemon.socket, keychain=mine) as images:

@@ -70,7 +70,7 @@ async def test_what_is_missing_is_pulled_or_not_found(
     assert (await images.pull(name, policy="missing", platform=platform)).digest == OTHER
 
 
-async def test_an_image_for_another_version_of_windows_is_not_the_one_that_is_asked_for(
+async def test_an_image_for_another_windows_version_is_not_taken_as_present(
     daemon: ScriptedDaemon, images: ImageService
 ) -> None:
     async def inspect(exchange: Exchange) -> None:

@@ -218,7 +218,7 @@ async def test_garbage_and_a_frame_over_the_limit_raise(scripted: ScriptedDaemon
         await images.pull("alpine:3.20")
 
 
-async def test_a_fault_in_the_framing_of_a_body_is_an_interruption_without_any_time_limit(
+async def test_a_framing_fault_is_an_interruption_without_any_timeout(
     daemon: ScriptedDaemon, images: ImageService, leftovers: Leftovers
 ) -> None:
     """The parser of aiohttp in C closes the connection, and would leave who reads the body waiting for ever."""
@@ -540,7 +540,7 @@ async def test_a_save_goes_to_a_device_or_a_file_object_as_it_is(
     assert file.getvalue() == ARCHIVE
 
 
-async def test_explicit_credentials_beat_the_keychain_and_an_anonymous_push_says_so(scripted: ScriptedDaemon) -> None:
+async def test_explicit_credentials_win_and_an_anonymous_push_says_so(scripted: ScriptedDaemon) -> None:
     keychain = StaticKeychain({"docker.io": RegistryAuth(username="from", password="keychain")})
     async with ImageService(scripted.socket, keychain=keychain) as images:
         await images.pull("alpine:3.20")

@@ -363,7 +363,7 @@ def test_the_engine_hides_what_the_dockerfiles_own_ignore_file_leaves_out(
     packed(tmp_path, written=written)
 
 
-def test_a_dockerfile_with_signs_of_patterns_in_its_name_is_hidden_by_just_this_name(tmp_path: Path) -> None:
+def test_a_dockerfile_named_like_a_pattern_hides_only_itself(tmp_path: Path) -> None:
     tree(tmp_path, {"D[1]*": "FROM scratch", "D[1]*.dockerignore": "D*"})
     packed(tmp_path, "D[1]*", written={".dockerignore": ".dockerignore\nD\\[1\\]\\*\n"})
 
@@ -417,7 +417,7 @@ def test_a_link_that_leads_out_of_the_context_is_never_followed(
     assert descriptors() == before
 
 
-def test_a_link_out_of_the_context_to_nowhere_does_not_tell_that_there_is_nothing(tmp_path: Path) -> None:
+def test_a_dangling_link_out_of_the_context_reveals_nothing(tmp_path: Path) -> None:
     root = tree(tmp_path / "in", {"Dockerfile": "FROM scratch"})
     (root / ".dockerignore").symlink_to("/nowhere/at/all")
     with pytest.raises(LocalFileError, match="leads out of the context"):
@@ -441,9 +441,7 @@ def test_a_dangling_link_in_the_context_is_as_no_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("relative", [True, False])
-def test_a_dockerfile_that_the_caller_names_outside_of_the_context_is_sent_and_hidden(
-    tmp_path: Path, relative: bool
-) -> None:
+def test_a_dockerfile_outside_of_the_context_is_sent_and_hidden(tmp_path: Path, relative: bool) -> None:
     root = tree(tmp_path / "in", {"a": "1", "b": "2", ".dockerignore": "b"})
     tree(tmp_path, {"shared/Dockerfile": "FROM scratch"})
     (tmp_path / "link").symlink_to("shared/Dockerfile")

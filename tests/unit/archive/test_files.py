@@ -101,7 +101,7 @@ async def test_a_replaced_file_keeps_its_owner_and_its_mode(tmp_path: Path) -> N
     assert path.read_bytes() == DATA
 
 
-def test_no_temporary_file_stays_when_a_loop_is_closed_in_the_middle_of_an_archive(tmp_path: Path) -> None:
+def test_closing_the_loop_during_a_save_leaves_no_temporary_file(tmp_path: Path) -> None:
     async def begin() -> None:
         sink = open_sink(tmp_path / "x.tar")
         await sink.__aenter__()

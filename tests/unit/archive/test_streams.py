@@ -484,7 +484,7 @@ class FailingReader:
 
 
 @pytest.mark.parametrize("make", [failing_items, failing_items_later, FailingReader])
-async def test_the_users_own_exception_comes_unchanged_behind_what_came_before_it(make: Callable[[], Any]) -> None:
+async def test_an_exception_of_the_callers_source_is_raised_unchanged(make: Callable[[], Any]) -> None:
     async with open_source(make()) as upload:
         chunks = upload.chunks()
         assert await anext(chunks) == b"first"
@@ -628,7 +628,7 @@ async def test_leaving_ends_a_reader_that_waits_for_the_users_iterable() -> None
             await reader
 
 
-async def test_a_cancelled_reader_waits_for_the_read_in_progress_before_anything_is_closed() -> None:
+async def test_a_cancelled_reader_waits_for_the_read_in_progress() -> None:
     started, go_on = threading.Event(), threading.Event()
     events: list[str] = []
 
@@ -653,7 +653,7 @@ async def test_a_cancelled_reader_waits_for_the_read_in_progress_before_anything
     assert events == ["read", "closed"]
 
 
-async def test_leaving_waits_for_another_tasks_read_in_progress_though_cancelled_again(
+async def test_leaving_waits_for_another_tasks_read_even_if_cancelled_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started, go_on = threading.Event(), threading.Event()
@@ -698,7 +698,7 @@ async def test_a_fifo_is_read_though_its_writer_comes_late(tmp_path: Path) -> No
         assert await task == DATA
 
 
-async def test_a_fifo_is_written_in_place_though_its_reader_comes_late_and_is_slow(tmp_path: Path) -> None:
+async def test_a_fifo_with_a_late_slow_reader_is_written_in_place(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
 
     def slowly() -> bytes:
@@ -1030,7 +1030,7 @@ SLOW_CALLS = {"writev": OLD, "fsync": OLD, "replace": DATA}
 
 
 @pytest.mark.parametrize(("name", "left"), SLOW_CALLS.items(), ids=SLOW_CALLS.keys())
-async def test_a_cancellation_waits_for_the_call_in_progress_and_removes_the_temporary_file(
+async def test_a_cancelled_write_is_waited_for_and_its_temporary_file_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, left: bytes
 ) -> None:
     started, go_on = threading.Event(), threading.Event()
@@ -1058,7 +1058,7 @@ async def test_a_cancellation_waits_for_the_call_in_progress_and_removes_the_tem
     assert path.read_bytes() == left
 
 
-async def test_the_disk_has_all_of_it_before_the_name_and_the_name_before_the_return(
+async def test_a_file_is_synced_before_its_rename_and_its_name_before_return(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[str] = []
@@ -1119,7 +1119,7 @@ async def test_a_directory_that_cannot_be_synced_is_no_failure(tmp_path: Path, m
 @pytest.mark.parametrize(
     ("name", "number"), [("writev", errno.EIO), ("fsync", errno.EIO), ("replace", errno.EROFS), ("fchmod", errno.EPERM)]
 )
-async def test_a_failing_call_raises_with_the_path_and_removes_the_temporary_file(
+async def test_a_failing_write_names_the_path_and_removes_the_temporary_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, number: int
 ) -> None:
     def fail(*_: object) -> Never:
@@ -1215,7 +1215,7 @@ class FailingWriter:
         raise self.error
 
 
-async def test_an_os_error_of_a_file_object_is_wrapped_and_any_other_error_is_not() -> None:
+async def test_only_os_errors_of_a_file_object_are_wrapped() -> None:
     error = OSError(errno.EIO, os.strerror(errno.EIO))
     with pytest.raises(LocalFileError) as caught:
         await save(FailingWriter(error), DATA)
@@ -1224,7 +1224,7 @@ async def test_an_os_error_of_a_file_object_is_wrapped_and_any_other_error_is_no
         await save(FailingWriter(UserError()), DATA)
 
 
-async def test_a_failure_is_raised_by_a_later_write_and_nothing_is_written_after_it() -> None:
+async def test_nothing_is_written_after_a_failed_write_and_the_next_one_raises() -> None:
     file = FailingWriter(UserError())
     async with open_sink(file) as sink:
         with pytest.raises(UserError):

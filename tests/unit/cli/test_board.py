@@ -123,7 +123,7 @@ def test_layers_at_work_come_before_the_others_where_room_is_short() -> None:
     assert len(lines) == 7
 
 
-def test_the_speed_is_that_of_the_last_seconds_and_tells_how_long_it_will_take() -> None:
+def test_the_speed_of_the_last_seconds_gives_the_time_that_is_left() -> None:
     speed = Speed()
     for second in range(21):
         speed.sample(second, second * 1000, second / 40)

@@ -95,7 +95,7 @@ async def test_a_second_copy_moves_nothing_unless_it_is_forced(
     assert fake.count("PUT manifest") == 2 * written
 
 
-async def test_a_target_that_ends_in_a_slash_keeps_the_path_and_the_tag_of_the_source(
+async def test_a_target_ending_in_a_slash_keeps_the_sources_path_and_tag(
     fake: FakeRegistry, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fake.put("team/app:7", APP)

@@ -119,7 +119,7 @@ def test_every_error_of_the_library_is_in_the_table() -> None:
     assert {type(row[0]) for row in FAILURES} == family
 
 
-def test_an_error_as_long_as_a_web_page_is_cut_and_cannot_control_the_terminal() -> None:
+def test_a_very_long_error_is_truncated_and_cannot_control_the_terminal() -> None:
     line = headline(errors.ServerError("<html>\n\x1b[2J" + "x" * 10_000, operation="pull app:1"))
     assert len(line) == MAX_HEADLINE
     assert line.startswith("pull app:1: <html> \\x1b[2J")

@@ -142,7 +142,7 @@ ENDINGS: list[tuple[str, Callable[[Terminal], None], int]] = [
 
 @pytest.mark.parametrize(("line"), [row[1] for row in LONG], ids=[row[0] for row in LONG])
 @pytest.mark.parametrize(("end", "number"), [row[1:] for row in ENDINGS], ids=[row[0] for row in ENDINGS])
-async def test_a_signal_ends_the_work_on_both_sides_and_leaves_the_terminal_as_it_was(
+async def test_a_signal_ends_the_work_and_restores_the_terminal(
     daemon: ScriptedDaemon, tmp_path: Path, line: str, end: Callable[[Terminal], None], number: int
 ) -> None:
     endless = Endless(daemon)
@@ -268,7 +268,7 @@ async def test_in_pipes_there_are_plain_lines_and_no_escape_codes(daemon: Script
         assert b"\x1b" not in run.stdout + run.stderr
 
 
-async def test_progress_is_drawn_on_standard_error_while_the_result_goes_elsewhere(
+async def test_progress_goes_to_standard_error_and_the_result_to_standard_output(
     daemon: ScriptedDaemon, tmp_path: Path
 ) -> None:
     daemon.on("POST", "/images/create", pulled)

@@ -9,7 +9,7 @@ from aiodocker_images.cli.jobs import Job
 from aiodocker_images.cli.reports import MAX_TOLD, PlainReport
 
 
-def test_a_step_is_told_once_and_only_so_many_layers_are_remembered_for_that(
+def test_a_step_is_reported_once_and_remembered_layers_are_bounded(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     report, job = PlainReport(several=False), Job("app:1", "Pulling")

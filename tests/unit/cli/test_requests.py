@@ -384,7 +384,7 @@ async def test_stored_credentials_are_checked_without_a_question(
     assert json.loads(bodies[0])["password"] == "s3cret"
 
 
-async def test_prune_takes_the_filters_of_config_json_but_for_labels_that_contradict_the_given_ones(
+async def test_prune_uses_the_configured_filters_that_do_not_contradict_options(
     daemon: ScriptedDaemon, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"pruneFilters": ["until=24h", "label!=keep", "label!=mine"]}))
@@ -399,7 +399,7 @@ async def test_prune_takes_the_filters_of_config_json_but_for_labels_that_contra
     }
 
 
-async def test_prune_removes_nothing_if_the_filters_that_protect_images_cannot_be_read(
+async def test_prune_removes_nothing_if_the_configured_filters_are_unreadable(
     daemon: ScriptedDaemon, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "config.json").write_text('{"pruneFilters": "until=24h"}')
@@ -441,7 +441,7 @@ async def test_the_id_of_an_earlier_build_is_gone_when_a_build_fails(
     assert not (tmp_path / "id").exists()
 
 
-async def test_a_file_for_the_id_that_cannot_be_written_is_told_before_anything_is_built(
+async def test_an_unwritable_id_file_is_reported_before_the_build(
     daemon: ScriptedDaemon, places: dict[str, str], tmp_path: Path
 ) -> None:
     script(daemon)
@@ -481,7 +481,7 @@ async def test_images_to_take_steps_from_may_be_joined_by_commas(
     assert dict(daemon.requests[-1].query)["cachefrom"] == '["a","b:1","c"]'
 
 
-async def test_a_dockerfile_comes_from_outside_of_the_context_by_a_link_or_by_standard_input(
+async def test_a_dockerfile_may_be_a_link_or_standard_input(
     daemon: ScriptedDaemon, places: dict[str, str], tmp_path: Path
 ) -> None:
     (tmp_path / "shared").write_text("FROM scratch")
@@ -518,7 +518,7 @@ async def test_several_images_are_pulled_so_many_at_once(daemon: ScriptedDaemon)
         assert most == at_once
 
 
-async def test_one_repository_is_pushed_to_once_at_a_time_and_several_are_at_once(daemon: ScriptedDaemon) -> None:
+async def test_pushes_to_one_repository_are_serial_and_to_several_parallel(daemon: ScriptedDaemon) -> None:
     """Whatever shares its layers finds them there; another repository does not wait."""
     script(daemon)
     running: list[str] = []

@@ -63,7 +63,7 @@ async def test_requests_that_begin_at_once_share_one_challenge_and_one_token(ope
         assert [each.status for each in fake.asked("HEAD manifest")].count(401) == 1
 
 
-async def test_a_registry_that_is_down_does_not_make_requests_wait_for_each_other(opened: Opened) -> None:
+async def test_requests_to_a_registry_that_is_down_fail_in_parallel(opened: Opened) -> None:
     async with FakeRegistry() as fake, opened(fake) as registries:
         fake.put("app:1", index())
         stalled = fake.fail(Fault.stall(of="response"), on="HEAD manifest")
@@ -181,7 +181,7 @@ async def test_missing_credentials_are_an_error_that_says_what_to_do(opened: Ope
         assert len(fake.requests) == 1
 
 
-async def test_a_token_that_grants_less_than_was_asked_for_is_refused_once_more_and_then_told(opened: Opened) -> None:
+async def test_a_token_that_grants_too_little_is_tried_twice_and_then_reported(opened: Opened) -> None:
     auth = TokenAuth("alice", "secret", allow=lambda account, repository, action: repository != "secret")
     async with FakeRegistry(auth=auth) as fake, opened(fake) as registries:
         fake.put("secret:1", index())

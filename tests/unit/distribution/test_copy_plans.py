@@ -111,9 +111,7 @@ async def test_no_signature_that_only_the_target_has_is_lost(
 
 
 @pytest.mark.parametrize("like", ["oci", "crane", "distribution 2.8"])
-async def test_a_copy_that_was_ended_before_its_tag_is_resumed_without_a_byte_moved_twice(
-    opened: Opened, like: str
-) -> None:
+async def test_a_copy_that_ended_before_its_tag_resumes_without_moving_bytes(opened: Opened, like: str) -> None:
     async with FakeRegistry() as source, FakeRegistry(like) as target:
         source.put("app:1", NEW)
         async with opened(source, target, retry=Retry(attempts=1)) as registries:

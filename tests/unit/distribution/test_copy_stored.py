@@ -116,9 +116,7 @@ class _WithoutEnd:
             self.closed += 1
 
 
-async def test_an_upload_is_complete_when_the_registry_has_all_bytes_although_its_source_has_not_ended(
-    opened: Opened, place: Path
-) -> None:
+async def test_an_upload_with_all_bytes_is_complete_before_its_source_ends(opened: Opened, place: Path) -> None:
     made = image(layers=[SHARED])
     async with FakeRegistry() as fake, opened(fake) as registries:
         fake.put("app:1", made)

@@ -69,7 +69,7 @@ IMAGES: dict[str, Callable[[], Manifest]] = {
 
 
 @pytest.mark.parametrize("content", IMAGES.values(), ids=IMAGES)
-async def test_a_copy_has_the_same_bytes_and_costs_no_more_requests_than_promised(
+async def test_a_copy_has_the_same_bytes_within_the_promised_requests(
     opened: Opened, content: Callable[[], Manifest]
 ) -> None:
     made = content()
@@ -86,7 +86,7 @@ async def test_a_copy_has_the_same_bytes_and_costs_no_more_requests_than_promise
 
 
 @pytest.mark.parametrize("like", [name for name in BEHAVIOURS if name not in {"v1", "ociserver", "pulp"}])
-async def test_an_empty_target_costs_no_more_requests_than_promised_whatever_it_is(opened: Opened, like: str) -> None:
+async def test_copying_to_an_empty_target_stays_within_the_promised_requests(opened: Opened, like: str) -> None:
     made = shared_layers()
     async with FakeRegistry() as source, FakeRegistry(like) as target, opened(source, target) as registries:
         source.put("app:1", made)
@@ -97,9 +97,7 @@ async def test_an_empty_target_costs_no_more_requests_than_promised_whatever_it_
 
 
 @pytest.mark.parametrize("like", ["ociserver", "pulp"])
-async def test_a_registry_that_says_404_to_a_mount_costs_two_requests_more_to_learn_that(
-    opened: Opened, like: str
-) -> None:
+async def test_a_404_to_a_mount_costs_two_more_requests_once(opened: Opened, like: str) -> None:
     made = shared_layers()
     async with FakeRegistry() as source, FakeRegistry(like) as target, opened(source, target) as registries:
         source.put("app:1", made)
@@ -134,7 +132,7 @@ async def test_the_tag_is_written_last_and_children_before_their_parents(opened:
         assert all(order.index(child.digest) < order.index(nested.digest) for child in nested.manifests)
 
 
-async def test_what_a_copy_brought_costs_no_bytes_in_another_repository_of_the_registry(opened: Opened) -> None:
+async def test_what_was_copied_is_mounted_into_other_repositories_without_bytes(opened: Opened) -> None:
     made = shared_layers()
     async with FakeRegistry() as source, FakeRegistry() as target, opened(source, target) as registries:
         source.put("app:1", made)
@@ -393,7 +391,7 @@ async def test_a_repository_that_must_exist_is_told_before_any_blob_is_read(open
         assert source.count("GET blob") == 0
 
 
-async def test_an_immutable_tag_is_done_if_it_is_equal_and_a_failure_of_its_own_if_not(opened: Opened) -> None:
+async def test_an_immutable_tag_succeeds_only_if_it_is_equal(opened: Opened) -> None:
     immutable = dataclasses.replace(BEHAVIOURS["oci"], immutable_tags=True)
     made = image()
     async with FakeRegistry() as source, FakeRegistry(immutable) as target, opened(source, target) as registries:

@@ -74,7 +74,7 @@ def certs_d(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return directory
 
 
-async def test_a_directory_of_certificates_makes_even_this_machine_be_asked_over_https(certs_d: Path) -> None:
+async def test_a_certificate_directory_makes_even_localhost_use_https(certs_d: Path) -> None:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(certs_d / "ca.crt")
     client = authority.issue_cert("client.example")
@@ -98,7 +98,7 @@ async def test_a_certificate_that_cannot_be_used_is_a_clear_error(certs_d: Path,
         await hosts.route(await hosts.base("127.0.0.1:5000"))
 
 
-async def test_the_proxy_of_the_environment_is_used_and_its_password_goes_into_a_header(
+async def test_the_environments_proxy_is_used_and_its_password_is_a_header(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://me:p%40ss@proxy.example:3128")

@@ -296,7 +296,7 @@ def test_content_of_another_digest_is_found_at_its_end() -> None:
     assert caught.value.actual == digest("hellO")
 
 
-def test_content_that_is_too_long_is_found_at_once_and_what_is_too_short_at_its_end() -> None:
+def test_too_long_content_fails_at_once_and_too_short_content_at_its_end() -> None:
     check = DigestCheck(digest("hello"), 5)
     with pytest.raises(DigestMismatchError, match="more than the 5 bytes"):
         check.update(b"hello!")

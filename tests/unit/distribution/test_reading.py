@@ -81,7 +81,7 @@ async def test_an_image_that_is_not_there_is_told_with_the_registrys_words(opene
         assert caught.value.endpoint == fake.host
 
 
-async def test_a_registry_that_names_another_digest_than_was_asked_for_is_not_believed(opened: Opened) -> None:
+async def test_a_registry_that_names_another_digest_is_not_believed(opened: Opened) -> None:
     async with FakeRegistry() as fake, opened(fake) as registries:
         content = image()
         fake.put("app:1", content)
@@ -163,7 +163,7 @@ async def test_what_is_not_a_manifest_is_a_clear_error(
 # Images
 
 
-async def test_an_image_has_the_platforms_of_its_index_and_the_configuration_of_one(opened: Opened) -> None:
+async def test_an_image_has_its_indexs_platforms_and_one_configuration(opened: Opened) -> None:
     async with FakeRegistry() as fake, opened(fake) as registries:
         content = index(attestations=True)
         fake.put("app:1", content)

@@ -50,7 +50,7 @@ def test_status_and_code_choose_the_class(status: int, code: str) -> None:
     assert (error.status, error.code, error.message) == (status, code, f"{code}: told")
 
 
-def test_a_401_that_names_no_way_to_log_in_is_a_refusal_of_these_credentials() -> None:
+def test_a_401_without_a_challenge_refuses_the_credentials() -> None:
     assert type(refusal(401, None, {}, b"", challenged=False)) is ForbiddenError
 
 
@@ -59,7 +59,7 @@ def test_a_full_disk_of_the_registry_is_told_by_its_words() -> None:
     assert type(refusal(500, None, {}, body, challenged=False)) is NoSpaceError
 
 
-def test_a_full_disk_of_distribution_2_8_is_told_by_the_number_in_its_detail() -> None:
+def test_a_full_disk_of_distribution_2_8_is_known_by_its_error_number() -> None:
     detail = {"DriverName": "filesystem", "Enclosed": {"Op": "write", "Path": "/var/lib/registry", "Err": 28}}
     body = errors({"code": "UNKNOWN", "message": "unknown error", "detail": detail})
     assert type(refusal(500, None, {}, body, challenged=False)) is NoSpaceError

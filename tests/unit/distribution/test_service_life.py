@@ -53,7 +53,7 @@ async def test_closing_gives_up_a_session_that_was_just_being_opened(opened: Ope
         assert target.uploads == []
 
 
-async def test_a_registry_that_does_not_let_uploads_be_given_up_does_not_hold_closing_up(opened: Opened) -> None:
+async def test_closing_does_not_wait_for_a_registry_that_will_not_cancel_uploads(opened: Opened) -> None:
     async with FakeRegistry() as source, FakeRegistry() as target, opened(source, target) as registries:
         source.put("app:1", image(layers=0))
         stalled = target.fail(Fault.stall(after=1, of="request"), on="PUT upload")

@@ -38,7 +38,7 @@ def test_names_are_added_to_what_the_rules_choose() -> None:
     assert chosen(ALPINE, names="edge", semver=">=3.18", newest=1) == ["edge", "3.20.1"]
 
 
-def test_globs_and_expressions_match_whole_tags_and_one_of_several_is_enough() -> None:
+def test_globs_and_expressions_match_whole_tags_and_any_one_is_enough() -> None:
     assert chosen(ALPINE, match="3.1*") == ["3.18", "3.18.5", "3.19"]
     assert chosen(ALPINE, match=["edge", "lat*"]) == ["edge", "latest"]
     assert chosen(ALPINE, regex=r"3\.\d\d") == ["3.18", "3.19", "3.20"]

@@ -80,7 +80,7 @@ async def test_a_tag_alone_is_removed_where_the_registry_can(opened: Opened) -> 
         assert fake.tags("app") == {"2": made.digest}
 
 
-async def test_where_a_tag_cannot_be_removed_alone_nothing_that_another_tag_has_is(opened: Opened) -> None:
+async def test_removing_a_tag_never_removes_a_manifest_that_another_tag_has(opened: Opened) -> None:
     async with FakeRegistry("distribution 2.8") as fake, opened(fake) as registries:
         made = image()
         fake.put("app:1", made)

@@ -115,7 +115,7 @@ def test_a_file_is_read_as_leniently_as_by_the_docker_cli(
 
 
 @pytest.mark.parametrize("content", ['{"auths": {},}', "[1]", "s3cret", "{", "5"])
-def test_a_file_that_makes_no_sense_is_left_out_with_one_warning_that_names_it(
+def test_an_invalid_file_is_left_out_with_one_warning_that_names_it(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, content: str
 ) -> None:
     path = tmp_path / "config.json"

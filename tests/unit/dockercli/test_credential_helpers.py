@@ -287,9 +287,7 @@ async def test_cancelling_one_caller_leaves_the_others_their_answer(counted: Doc
     assert runs(counted) == 1
 
 
-async def test_when_all_are_cancelled_the_helper_is_killed_and_the_next_runs_anew(
-    counted: DockerHome, leftovers: Leftovers
-) -> None:
+async def test_the_helper_is_killed_when_all_callers_are_cancelled(counted: DockerHome, leftovers: Leftovers) -> None:
     keychain = DockerKeychain(environ=counted.environ)
     await asyncio.to_thread(int)
     before = leftovers.now()
@@ -318,7 +316,7 @@ async def test_callers_that_share_a_failure_each_get_their_own_error(counted: Do
     assert len({str(error) for error in errors}) == 1
 
 
-def test_a_keychain_serves_one_loop_after_another_even_one_that_ended_in_the_middle(counted: DockerHome) -> None:
+def test_a_keychain_serves_a_new_loop_after_one_that_ended_midway(counted: DockerHome) -> None:
     """What was under way in a loop that is closed is nobody's: not waited for, and not kept."""
     keychain = DockerKeychain(environ=counted.environ)
 

@@ -310,7 +310,7 @@ PARTS: list[tuple[str, str, str | None]] = [
 
 
 @pytest.mark.parametrize(("registry", "repository", "user"), PARTS)
-async def test_of_keys_for_parts_of_a_registry_the_longest_one_of_the_image_counts(
+async def test_the_longest_key_that_matches_the_image_counts(
     home: DockerHome, keychain: DockerKeychain, registry: str, repository: str, user: str | None
 ) -> None:
     """In the docker CLI's file, in Podman's, as entries and as helpers; what is for others is never sent."""

@@ -192,7 +192,7 @@ def test_tls_without_an_authority_is_open_to_everybody(tmp_path: Path) -> None:
         assert Client(registry, tls=context).ask("GET", "/v2/").status == 200
 
 
-def test_read_only_serves_the_storage_of_another_registry_and_refuses_changes(open_registry: Client) -> None:
+def test_a_read_only_registry_serves_anothers_storage_without_changes(open_registry: Client) -> None:
     other = open_registry.registry
     assert isinstance(other, engines.Registry)
     with engines.Registry(read_only=True, storage=other.storage) as registry:
@@ -317,7 +317,7 @@ def test_the_oci_registry_has_referrers_and_pages() -> None:
         assert json.loads(client.ask("GET", following).body)["tags"] == ["2"]
 
 
-def test_the_oci_registry_goes_on_with_an_upload_and_takes_one_in_a_single_post() -> None:
+def test_the_oci_registry_resumes_an_upload_and_accepts_a_single_post() -> None:
     with engines.OCIRegistry() as registry:
         client = Client(registry)
         binary = "application/octet-stream"

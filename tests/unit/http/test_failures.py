@@ -136,7 +136,7 @@ def translated(error: Exception, endpoint: Endpoint = SOCKET, *, answered: bool 
     return translate(error, endpoint, answered=answered, idle=30.0, connect=10.0)
 
 
-def test_every_exception_of_aiohttp_is_in_the_table_or_left_out_for_a_reason() -> None:
+def test_every_aiohttp_exception_is_in_the_table_or_excluded_for_a_reason() -> None:
     assert set(DEFINED) - set(AIOHTTP) - set(EXCLUDED) == set()
     assert set(AIOHTTP) & set(EXCLUDED) == set()
 

@@ -87,9 +87,7 @@ def until(condition: Callable[[], bool]) -> None:
         threading.Event().wait(0.01)
 
 
-def test_a_call_from_another_thread_is_refused_at_once_while_the_first_negotiates(
-    served: ScriptedDaemon, other: Thread
-) -> None:
+def test_a_call_from_another_thread_is_refused_during_negotiation(served: ScriptedDaemon, other: Thread) -> None:
     served.on("HEAD", "/_ping", never)
 
     async def both() -> None:
@@ -132,7 +130,7 @@ def test_a_service_whose_loop_is_closed_can_be_closed_from_another_loop(served: 
     until(lambda: not served.connections)
 
 
-def test_what_is_told_of_a_service_of_a_closed_loop_is_not_hidden_by_its_closing(served: ScriptedDaemon) -> None:
+def test_closing_a_service_of_a_closed_loop_hides_no_exception(served: ScriptedDaemon) -> None:
     before = descriptors()
     images = ImageService(served.socket)
     loop = asyncio.new_event_loop()
@@ -206,14 +204,14 @@ print("ended")
 """
 
 
-def test_to_close_a_service_in_a_forked_process_leaves_that_of_its_parent_alone(served: ScriptedDaemon) -> None:
+def test_closing_a_service_after_a_fork_leaves_the_parents_alone(served: ScriptedDaemon) -> None:
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK, str(served.socket)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (ended.stdout, ended.stderr) == ("ended\n", "")
     assert sum(each.path == "/_ping" for each in served.requests) == 1
 
 
-def test_a_service_that_nobody_closes_warns_in_its_own_name_and_closes_its_connections(
+def test_a_service_that_nobody_closes_warns_and_closes_its_connections(
     served: ScriptedDaemon,
 ) -> None:
     before = descriptors()

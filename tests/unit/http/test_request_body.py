@@ -76,7 +76,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sizes
 
 
-async def test_a_file_arrives_as_it_is_and_all_but_its_beginning_past_this_process(
+async def test_a_file_arrives_unchanged_and_is_mostly_sent_by_the_kernel(
     daemon: ScriptedDaemon, images: ImageService, archive: Path, sent: list[int]
 ) -> None:
     loads = Loads()

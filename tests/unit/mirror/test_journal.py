@@ -104,7 +104,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
-async def test_killed_anywhere_a_restart_does_what_is_left_and_gives_everything_back(
+async def test_a_restart_after_a_kill_anywhere_finishes_and_restores_everything(
     short_path: Path, kind: dict[str, bool]
 ) -> None:
     """What the journal says is done is not pulled again, and the Engine is as it was before the first run."""
@@ -184,7 +184,7 @@ async def test_another_engine_is_not_given_back_what_it_never_lent(short_path: P
 
 
 @pytest.mark.parametrize("kind", list(KINDS.values())[:2], ids=list(KINDS)[:2])
-async def test_what_somebody_pulled_since_by_a_tag_outlives_the_killed_pull_of_its_digest(
+async def test_an_image_that_others_pulled_since_outlives_the_killed_run(
     short_path: Path, kind: dict[str, bool]
 ) -> None:
     """A containerd store that is to remove a digest removes all tags of the repository that have it as well."""

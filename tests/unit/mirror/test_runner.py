@@ -130,7 +130,7 @@ def test_what_cannot_be_done_is_refused_at_the_call(call: Callable[[ImageService
         call(ImageService("/nowhere.sock"))
 
 
-def test_the_library_needs_neither_tenacity_nor_distributed_until_it_mirrors() -> None:
+def test_tenacity_and_distributed_are_imported_only_for_mirroring() -> None:
     code = (
         "import sys\n"
         "sys.modules.update({'tenacity': None, 'distributed': None, 'dask': None})\n"

@@ -56,7 +56,7 @@ async def looks_while(waiting: int) -> int:
     return looks
 
 
-async def test_pulls_begin_in_their_order_at_a_cost_that_does_not_grow_with_those_that_wait() -> None:
+async def test_pulls_begin_in_order_at_constant_cost_however_many_wait() -> None:
     assert await looks_while(200) == await looks_while(20)
 
 

@@ -15,7 +15,7 @@ dev = ["some-thing[cli]", "pytest>=8.3", "rich>=13.7"]
 """
 
 
-def test_each_dependency_and_extra_has_its_minimum_and_the_project_itself_has_none() -> None:
+def test_every_dependency_has_its_minimum_and_the_project_has_none() -> None:
     assert constraints(DECLARED) == ["aio-http==3.12.8", "pytest==8.3", "rich==13.7"]
 
 

@@ -138,7 +138,7 @@ async def test_a_registry_may_not_let_anything_be_deleted(what: str) -> None:
         assert registry.has("app", APP)
 
 
-async def test_indexes_that_contain_each_other_are_made_under_digests_that_are_not_theirs() -> None:
+async def test_indexes_may_contain_each_other_under_wrong_digests() -> None:
     def containing(digest: str) -> bytes:
         entry = {"mediaType": OCI_INDEX, "digest": digest, "size": 2}
         return json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]}).encode()

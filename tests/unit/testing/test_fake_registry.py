@@ -151,7 +151,7 @@ async def test_a_pushed_referrer_is_answered_with_its_subject(client: RegistryCl
     assert (await client.push_manifest("app", signature)).headers["oci-subject"] == APP.digest
 
 
-async def test_a_blob_is_redirected_to_a_signed_url_that_wants_its_query_unchanged() -> None:
+async def test_a_blob_is_redirected_to_a_signed_url_whose_query_must_not_change() -> None:
     async with FakeRegistry(redirect=True) as registry, RegistryClient(registry.url) as client:
         registry.put("app:1.0", APP)
         blob = APP.manifests[0].layers[0]
