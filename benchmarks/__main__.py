@@ -3,6 +3,7 @@
     python -m benchmarks [--rows save,podman] [--rounds 7]
 
 With neither, it runs everything and writes its section of RESULTS.md, and growth.svg beside it. The Engines need root.
+With "registries" among the rows, or without any, it also writes the section on copies between registries.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import engines
 
-from . import engine_rows, report, rows
+from . import engine_rows, registries, report, rows
 from .growth import plots
 from .harness import CACHE, ROOT, Results, Row, install, measure, peer
 from .peer import BLOCK, frame
@@ -43,6 +44,17 @@ def main() -> None:
 
     started = time.monotonic()
     install()
+    copies: list[tuple[Row, dict[str, Results]]] = []
+    with tempfile.TemporaryDirectory(dir=_roomy()) as name:
+        for row, results in registries.measured(Path(name), options.rounds, chosen):
+            copies.append((row, results))
+            print(f"{time.monotonic() - started:4.0f} s  {row.key}", file=sys.stderr)
+    if copies:
+        print(text := registries.section(copies, options.rounds))
+        if not wanted or "registries" in wanted:
+            write("registries", text)
+    if all(name.startswith("registries") for name in wanted) and wanted:
+        return
     engines.prepare(engines.DEFAULT)
     cli = str(engines.docker_cli())
     measured: list[tuple[Row, dict[str, Results]]] = []

@@ -12,7 +12,7 @@ API = "http://localhost/v1.41"
 
 def curl_save_file(job: Job, meter: Meter) -> None:
     """Save to a path."""
-    _run(meter, [CURL, *_options(job), "-o", job.path, f"{API}/images/{job.reference}/get"])
+    run_program(meter, [CURL, *_options(job), "-o", job.path, f"{API}/images/{job.reference}/get"])
 
 
 def curl_save_nowhere(job: Job, meter: Meter) -> None:
@@ -24,7 +24,7 @@ def curl_load_file(job: Job, meter: Meter) -> None:
     """Load from a path."""
     headers = ["-H", "Content-Type: application/x-tar"]
     command = [*_options(job), "-o", "/dev/null", "-X", "POST", *headers, "-T", job.path]
-    _run(meter, [CURL, *command, f"{API}/images/load?{job.reference}"])
+    run_program(meter, [CURL, *command, f"{API}/images/load?{job.reference}"])
 
 
 def curl_load_iterable(job: Job, meter: Meter) -> None:
@@ -54,10 +54,11 @@ def _options(job: Job) -> list[str]:
 def _docker(job: Job, meter: Meter, *arguments: str) -> None:
     os.environ.clear()
     os.environ |= {"DOCKER_HOST": f"unix://{job.socket}", "DOCKER_CONFIG": "/nonexistent", "HOME": "/nonexistent"}
-    _run(meter, [job.program, *arguments])
+    run_program(meter, [job.program, *arguments])
 
 
-def _run(meter: Meter, command: list[str]) -> None:
+def run_program(meter: Meter, command: list[str]) -> None:
+    """Run a program; what it has waited for counts as well."""
     null = os.open("/dev/null", os.O_RDWR)
     actions = [(os.POSIX_SPAWN_DUP2, null, descriptor) for descriptor in (0, 1)]
     with meter:

@@ -15,8 +15,6 @@ import argparse
 import asyncio
 import contextlib
 import gzip
-import hashlib
-import json
 import os
 import resource
 import statistics
@@ -28,21 +26,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import aiohttp
-from yarl import URL
-
 import engines
 from aiodocker_images import ImageService, NotFoundError
 from engines.packages import unpacked
 from tests.support.tars import root_file_system
 
-from . import results
+from . import publishing, results
+from .publishing import Layer, digest_of
 
 AIODOCKER = "aiodocker==0.27.0"
 AT_ONCE = 4
-MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
-CONFIG_TYPE = "application/vnd.docker.container.image.v1+json"
-LAYER_TYPE = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 
 OURS = """
 import asyncio, sys, time
@@ -153,39 +146,16 @@ AGAIN = (US, "docker CLI, shell loop", "skopeo copy, shell loop", "skopeo copy, 
 
 
 async def publish(registry: str, count: int, size: int) -> list[str]:
-    """Put images with one layer in common into a registry, by hand, as another client would have made them."""
-    names: list[str] = []
-    base = root_file_system(size * 3 // 5)
-    async with aiohttp.ClientSession(raise_for_status=True) as session:
+    """Put images with one layer in common into a registry, and return their names."""
 
-        async def put(repository: str, data: bytes, kind: str) -> dict[str, object]:
-            digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-            async with session.post(f"http://{registry}/v2/{repository}/blobs/uploads/") as response:
-                location = URL(response.headers["Location"])
-            headers = {"Content-Type": "application/octet-stream"}
-            async with session.put(location.update_query(digest=digest), data=data, headers=headers):
-                return {"mediaType": kind, "digest": digest, "size": len(data)}
+    def layer(data: bytes) -> Layer:
+        return Layer(gzip.compress(data, 1, mtime=0), digest_of(data))
 
-        packed_base = gzip.compress(base, 1, mtime=0)
-        for number in range(count):
-            repository = f"benchmark/app{number}"
-            own = root_file_system(size * 2 // 5)
-            diff_ids = [f"sha256:{hashlib.sha256(layer).hexdigest()}" for layer in (base, own)]
-            config: dict[str, object] = {"architecture": "amd64", "os": "linux", "config": {}}
-            config["rootfs"] = {"type": "layers", "diff_ids": diff_ids}
-            manifest = {
-                "schemaVersion": 2,
-                "mediaType": MANIFEST_TYPE,
-                "config": await put(repository, json.dumps(config).encode(), CONFIG_TYPE),
-                "layers": [
-                    await put(repository, packed_base, LAYER_TYPE),
-                    await put(repository, gzip.compress(own, 1, mtime=0), LAYER_TYPE),
-                ],
-            }
-            url = f"http://{registry}/v2/{repository}/manifests/1.0"
-            async with session.put(url, json=manifest, headers={"Content-Type": MANIFEST_TYPE}):
-                names.append(f"{registry}/{repository}:1.0")
-    return names
+    base = layer(root_file_system(size * 3 // 5))
+    repositories = [f"benchmark/app{number}" for number in range(count)]
+    images = ((each, [base, layer(root_file_system(size * 2 // 5))]) for each in repositories)
+    await publishing.publish(registry, "1.0", images)
+    return [f"{registry}/{each}:1.0" for each in repositories]
 
 
 async def empty(host: str) -> None:

@@ -12,6 +12,11 @@ from pathlib import Path
 
 from .harness import PYTHON, ROOT, Results, Row
 
+COPIERS = ("skopeo 1.9", "skopeo 1.22", "crane", "oras", "aioregistry")
+OURS = "this library"
+OURS_RUNNING = "this library, running already"
+"""Contestants that copy between registries."""
+
 Measured = Sequence[tuple[Row, dict[str, Results]]]
 HEAD = (
     "| work | contestant | seconds | × reference (lowest to highest) | rate | client CPU s | peak MiB | growth MiB | |"
@@ -90,6 +95,13 @@ def _share(results: Mapping[str, dict[str, Results]]) -> float:
     return 100 * ours.median("cpu") / (ours.median("cpu") + ours.median("daemons"))
 
 
+def _fastest(row: str, one: str) -> Callable[[Mapping[str, dict[str, Results]]], float]:
+    """Return the ratio of the seconds to those of the fastest peer."""
+    return lambda results: (
+        results[row][one].median("seconds") / min(results[row][peer].median("seconds") for peer in COPIERS)
+    )
+
+
 ENGINES = ("docker20", "docker26", "docker28", "docker28c", "podman")
 TARGETS = (
     Target("1. save to a path, time × curl -o", 1.0, _ratio("save", "ours", "curl")),
@@ -144,6 +156,23 @@ TARGETS = (
     Target("8. 32 pulls from a registry, the client's share of all CPU, %", 5, _share),
     Target("8. 32 pulls from a registry, CPU × aiodocker", 1, _ratio("registry", "ours", "aiodocker", "cpu")),
     Target("8. 32 pulls from a registry, CPU × docker-py", 1, _ratio("registry", "ours", "docker-py", "cpu")),
+    *(
+        target
+        for who, how in ((OURS, ""), (OURS_RUNNING, ", running already"))
+        for target in (
+            Target(
+                f"9. copy 1 GiB in one layer{how}, time × curl | curl",
+                1.02,
+                _ratio("registries-blob", who, "curl | curl"),
+            ),
+            Target(f"9. copy 1 GiB in one layer{how}, CPU × crane", 1, _ratio("registries-blob", who, "crane", "cpu")),
+            Target(f"9. copy 20 images{how}, time × the fastest peer", 1, _fastest("registries-20", who)),
+            Target(f"9. copy 20 images{how}, CPU × crane", 1, _ratio("registries-20", who, "crane", "cpu")),
+            Target(f"9. copy 200 small images{how}, time × the fastest peer", 0.5, _fastest("registries-200", who)),
+            Target(f"9. the same again{how}, time × the fastest peer", 0.5, _fastest("registries-200-again", who)),
+        )
+    ),
+    Target("9. copy 20 images, MiB down × what is missing", 1.01, _ratio("registries-20", OURS, "curl | curl", "down")),
 )
 
 
@@ -154,19 +183,26 @@ def targets(measured: Measured) -> str:
     return "\n".join(["| target | bound | measured | met |", "|---|---|---|---|", *lines])
 
 
-def circumstances(rounds: int, cli: str) -> str:
-    """Return the machine and the versions."""
+def machine() -> str:
+    """Return the machine, Python and this version."""
     info = Path("/proc/cpuinfo").read_text()
     model = re.search(r"model name\s*: (.+)", info)
     cores = info.count("processor\t")
+    return (
+        f"{cores} cores ({model[1] if model else platform.machine()}), Linux {platform.release().split('-')[0]}, "
+        f"Python {platform.python_version()}, aiodocker-images {version('aiodocker-images')}"
+    )
+
+
+def circumstances(rounds: int, cli: str) -> str:
+    """Return the machine and the versions."""
     freeze = [str(PYTHON), "-m", "pip", "list", "--format=freeze", "--disable-pip-version-check"]
     installed = dict(line.split("==") for line in _output(freeze).split() if "==" in line)
     names = ("aiohttp", "yarl", "msgspec", "uvloop", "aiodocker", "docker", "requests", "urllib3")
     versions = ", ".join(f"{name} {installed[name]}" for name in names if name in installed)
     curl = _output(["curl", "--version"]).split()[1]
     return (
-        f"{cores} cores ({model[1] if model else platform.machine()}), Linux {platform.release().split('-')[0]}, "
-        f"Python {platform.python_version()}, aiodocker-images {version('aiodocker-images')}, {versions}, curl {curl}, "
+        f"{machine()}, {versions}, curl {curl}, "
         f"docker CLI {_output([cli, '--version']).split()[2].rstrip(',')}. {rounds} rounds at most, by turns; medians."
     )
 

@@ -24,6 +24,7 @@ MODULES = {
     "bare": "client_bare",
     "bare+uvloop": "client_bare",
     "limit": "client_limit",
+    "registries": "client_registries",
 }
 
 
