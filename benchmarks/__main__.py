@@ -44,16 +44,8 @@ def main() -> None:
 
     started = time.monotonic()
     install()
-    copies: list[tuple[Row, dict[str, Results]]] = []
-    with tempfile.TemporaryDirectory(dir=_roomy()) as name:
-        for row, results in registries.measured(Path(name), options.rounds, chosen):
-            copies.append((row, results))
-            print(f"{time.monotonic() - started:4.0f} s  {row.key}", file=sys.stderr)
-    if copies:
-        print(text := registries.section(copies, options.rounds))
-        if not wanted or "registries" in wanted:
-            write("registries", text)
-    if all(name.startswith("registries") for name in wanted) and wanted:
+    _between_registries(options.rounds, chosen, started, is_written=not wanted or "registries" in wanted)
+    if wanted and all(name.startswith("registries") for name in wanted):
         return
     engines.prepare(engines.DEFAULT)
     cli = str(engines.docker_cli())
@@ -74,6 +66,19 @@ def main() -> None:
         title = "## Operations\n\n`make bench` writes this section.\n\n![How each grows](growth.svg)"
         write("operations", f"{title}\n\n{text}")
     print(f"{time.monotonic() - started:.0f} s", file=sys.stderr)
+
+
+def _between_registries(rounds: int, chosen: Callable[[str], bool], started: float, *, is_written: bool) -> None:
+    """Measure copies between registries, as far as they are chosen: with peers, and a section, of their own."""
+    measured: list[tuple[Row, dict[str, Results]]] = []
+    with tempfile.TemporaryDirectory(dir=_roomy()) as name:
+        for row, results in registries.measured(Path(name), rounds, chosen):
+            measured.append((row, results))
+            print(f"{time.monotonic() - started:4.0f} s  {row.key}", file=sys.stderr)
+    if measured:
+        print(text := registries.section(measured, rounds))
+        if is_written:
+            write("registries", text)
 
 
 def _all(

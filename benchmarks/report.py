@@ -166,13 +166,15 @@ TARGETS = (
                 _ratio("registries-blob", who, "curl | curl"),
             ),
             Target(f"9. copy 1 GiB in one layer{how}, CPU × crane", 1, _ratio("registries-blob", who, "crane", "cpu")),
-            Target(f"9. copy 20 images{how}, time × the fastest peer", 1, _fastest("registries-20", who)),
-            Target(f"9. copy 20 images{how}, CPU × crane", 1, _ratio("registries-20", who, "crane", "cpu")),
-            Target(f"9. copy 200 small images{how}, time × the fastest peer", 0.5, _fastest("registries-200", who)),
-            Target(f"9. the same again{how}, time × the fastest peer", 0.5, _fastest("registries-200-again", who)),
+            Target(f"9. copy 20 images{how}, time × the fastest peer", 1, _fastest("registries-twenty", who)),
+            Target(f"9. copy 20 images{how}, CPU × crane", 1, _ratio("registries-twenty", who, "crane", "cpu")),
+            Target(f"9. copy 200 small images{how}, time × the fastest peer", 0.5, _fastest("registries-small", who)),
+            Target(f"9. the same again{how}, time × the fastest peer", 0.5, _fastest("registries-small-again", who)),
         )
     ),
-    Target("9. copy 20 images, MiB down × what is missing", 1.01, _ratio("registries-20", OURS, "curl | curl", "down")),
+    Target(
+        "9. copy 20 images, MiB down × what is missing", 1.01, _ratio("registries-twenty", OURS, "curl | curl", "down")
+    ),
 )
 
 
