@@ -65,17 +65,10 @@ class Scenario:
     @property
     def row(self) -> Row:
         """The row of the first copies."""
-        amount = (self.shared + self.count * self.own) / MIB
-        rate = (amount, "MiB/s") if self.floor else (self.count, "images/s")
-        return Row(
-            f"registries-{self.key}",
-            self.title,
-            self._contestants(),
-            self._reference(),
-            Job("copy"),
-            *rate,
-            shown=SHOWN,
-        )
+        moved = (self.shared + self.count * self.own) / MIB
+        amount, unit = (moved, "MiB/s") if self.floor else (self.count, "images/s")
+        key, reference = f"registries-{self.key}", FLOOR if self.floor else "crane"
+        return Row(key, self.title, self._contestants(), reference, Job("copy"), amount, unit, shown=SHOWN)
 
     @property
     def row_again(self) -> Row:
@@ -89,9 +82,6 @@ class Scenario:
     def _contestants(self) -> list[str]:
         floor, plainly = ([FLOOR], [OURS_PLAINLY]) if self.floor else ([], [])
         return [*floor, *report.COPIERS, OURS, OURS_RUNNING, *plainly]
-
-    def _reference(self) -> str:
-        return FLOOR if self.floor else "crane"
 
 
 SCENARIOS = (
