@@ -8,7 +8,7 @@
         ...
 
 With pytest, the fixtures `fake_engine`, `images` and `fake_registry` are there without any configuration. Nothing here
-needs pytest or aiohttp, but the fixture `images`, which is an `ImageService`.
+needs pytest, and aiohttp is imported for `images` and `MockedResponse` alone.
 """
 
 from importlib import import_module
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .engine import FakeEngine
     from .engine_behaviour import ENGINES, EngineBehaviour
     from .faults import Fault, Injection, NotFakedError
+    from .mocked_response import MockedResponse
     from .registry import FakeRegistry
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "Grant",
     "Injection",
     "Manifest",
+    "MockedResponse",
     "NotFakedError",
     "Request",
     "StoredManifest",
@@ -68,7 +70,18 @@ __all__ = [
     "tar",
 ]
 
-_HOMES = ("faults", "content", "behaviour", "_store", "_exchange", "auth", "registry", "engine_behaviour", "engine")
+_HOMES = (
+    "faults",
+    "content",
+    "behaviour",
+    "_store",
+    "_exchange",
+    "auth",
+    "registry",
+    "engine_behaviour",
+    "engine",
+    "mocked_response",
+)
 
 if not TYPE_CHECKING:
 

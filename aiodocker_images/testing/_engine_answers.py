@@ -57,17 +57,12 @@ def status(text: str, layer: str = "", **detail: object) -> dict[str, object]:
     return {"status": text, "progressDetail": detail, "id": layer} if layer else {"status": text}
 
 
-async def begun(frames: AsyncGenerator[bytes, None], behaviour: EngineBehaviour, *, at_once: bool = True) -> Response:
-    """Answer with a stream; a refusal before its first frame is a plain answer, a later one ends the stream.
+async def begun(frames: AsyncGenerator[bytes, None], *, at_once: bool = True) -> Response:
+    """Answer with a stream; a refusal before its first frame is raised, a later one ends the stream.
 
     With `at_once` false, the head is sent before there is anything to say, as that of events is.
     """
-    first = b""
-    if at_once:
-        try:
-            first = await anext(frames, b"")
-        except RefusalError as refusal:
-            return refusal.response(behaviour)
+    first = await anext(frames, b"") if at_once else b""
 
     async def all_of_them() -> AsyncGenerator[bytes, None]:
         try:

@@ -217,7 +217,7 @@ class EngineAPI:
         reference = Reference.parse(request.reference)
         platform = platform_of(query["platform"]) if query.get("platform") else None
         frames = self.transfers.pull(reference, platform, request.headers.get("x-registry-auth", ""))
-        return await begun(frames, self._as)
+        return await begun(frames)
 
     async def _push(self, request: Request, path: str) -> Response:
         if "platform" in request.query:
@@ -231,7 +231,7 @@ class EngineAPI:
             else:
                 known = [Reference.parse(each) for each in self._store.tags]
                 tags = sorted(each.tag for each in known if each.name == reference.name and each.tag)
-        return await begun(self.transfers.push(reference, tags, request.headers.get("x-registry-auth", "")), self._as)
+        return await begun(self.transfers.push(reference, tags, request.headers.get("x-registry-auth", "")))
 
     async def _distribution(self, request: Request) -> Response:
         if self._as.podman:
@@ -261,7 +261,7 @@ class EngineAPI:
         if not self._as.podman:
             # dockerd has sent its head before it reads: what is wrong with the archive comes in the stream
             frames = self._loading(data, quiet=quiet)
-            return await begun(_errors_in(frames), self._as)
+            return await begun(_errors_in(frames))
         lines = [json.loads(each)["stream"] async for each in self._loading(data, quiet=True)]
         names = ",".join(each.partition(": ")[2].strip() for each in lines)
         return json_response({"stream": f"Loaded image: {names}"})
@@ -326,7 +326,7 @@ class EngineAPI:
         image = self._maker.bring_in(await exchange.read(), name, message, _all(request.raw_query, "changes"))
         if self._as.podman:
             return json_response({"status": image.id, "progress": "", "progressDetail": {}, "id": image.id})
-        return await begun(_each([frame({"status": image.id})]), self._as)
+        return await begun(_each([frame({"status": image.id})]))
 
     async def _build(self, exchange: Exchange) -> Response:
         query = exchange.request.query
@@ -338,7 +338,7 @@ class EngineAPI:
             raise not_faked("a build with a target, squash or platform")
         names = [str(Reference.parse(each).with_default_tag()) for each in _all(exchange.request.raw_query, "t")]
         auth = ""  # of X-Registry-Config, which has all credentials: FakeRegistry behind the Engine needs none
-        return await begun(self._maker.build(await exchange.read(), query, names, auth), self._as)
+        return await begun(self._maker.build(await exchange.read(), query, names, auth))
 
     async def _events(self, request: Request) -> Response:
         query = request.query
@@ -348,7 +348,7 @@ class EngineAPI:
             raise not_faked(f"events filtered by {', '.join(sorted(unknown))}")
         filters = {name: list(values) for name, values in document.items()}
         since, until = (float(query[name]) if query.get(name) else None for name in ("since", "until"))
-        response = await begun(self.events.watch(since, until, filters), self._as, at_once=False)
+        response = await begun(self.events.watch(since, until, filters), at_once=False)
         if self._as.release >= 29 and "jsonl" in request.headers.get("accept", ""):
             response.headers["Content-Type"] = "application/jsonl"
         return response

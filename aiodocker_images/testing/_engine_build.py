@@ -117,12 +117,13 @@ class Maker:
         if path not in files:
             raise RefusalError(500, f"Cannot locate specified Dockerfile: {path}")
         steps = instructions(files[path].decode())
-        for number, (word, _, _) in enumerate(steps, 1):
+        for number, (word, rest, _) in enumerate(steps, 1):
             if word not in KNOWN:
                 on = "on " if self._as.release >= 25 else ""
                 raise RefusalError(400, f"dockerfile parse error {on}line {number}: unknown instruction: {word}")
             if word not in FAKED:
                 raise not_faked(f"{word} in a Dockerfile; its builds know {', '.join(FAKED)}")
+            _check_faked(word, rest)
         if not steps or steps[0][0] != "FROM" or [word for word, _, _ in steps].count("FROM") > 1:
             raise not_faked("a build of anything but one stage that begins with FROM")
         image: Image | None = None
@@ -177,8 +178,6 @@ class Maker:
 
     async def _from(self, name: str, auth: str) -> AsyncGenerator[bytes, None]:
         """Pull what a build begins with, unless it is there."""
-        if " " in name:
-            raise not_faked(f"FROM {name}: a stage with a name or platform")
         if name == "scratch" or self._store.find(name) is not None:
             return
         if self._as.podman:
@@ -284,10 +283,16 @@ def _inside(name: str, source: str) -> bool:
     return source in {".", name} or name.startswith(f"{source}/")
 
 
+def _check_faked(word: str, rest: str) -> None:
+    """Refuse the forms of COPY and FROM that are not faked."""
+    if word == "FROM" and " " in rest:
+        raise not_faked(f"FROM {rest}: a stage with a name or platform")
+    if word == "COPY" and (rest.startswith(("--", "[")) or any(letter in rest for letter in "*?<")):
+        raise not_faked(f"COPY {rest}: options, patterns and JSON")
+
+
 def copy(rest: str, files: Mapping[str, bytes], podman: bool, line: str) -> dict[str, bytes | str]:
     """Return the files that a COPY puts into a layer."""
-    if rest.startswith(("--", "[")) or any(letter in rest for letter in "*?<"):
-        raise not_faked(f"COPY {rest}: COPY without options, patterns and JSON is")
     *sources, target = rest.split()
     copied: dict[str, bytes | str] = {}
     for source in sources:

@@ -368,10 +368,9 @@ class EngineStore:
         """Remove those of the images that no child needs and, if only `dangling` ones go, that have no tag."""
         done = Removed()
         for image in list(wanted):
-            if image.id not in self.images or self.children(image):
-                continue
             tags = [each for each, owner in self.tags.items() if owner == image.id]
-            if dangling and tags:
+            is_between = bool(self.children(image)) and not self._named(image)
+            if image.id not in self.images or is_between or (dangling and tags):
                 continue
             names = tags or [each for each, owner in self.digests.items() if owner == image.id] or [image.id]
             for name in names:

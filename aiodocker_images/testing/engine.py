@@ -187,7 +187,7 @@ class FakeEngine(Serving):
             case "no_space":
                 await exchange.read()
                 if request.step in STREAMS:
-                    return await begun(_one(error_frame(_FULL)), self.behaviour)
+                    return await begun(_one(error_frame(_FULL)))
                 raise RefusalError(500, _FULL)
             case "restart":
                 self._api.events.forget()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import inspect
 import io
 import json
 import tarfile
@@ -12,7 +11,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 from urllib.parse import parse_qsl
 
 import aiohttp
@@ -30,21 +28,13 @@ from aiodocker_images import (
     StaticKeychain,
     UnsupportedAPIVersionError,
 )
+from aiodocker_images.testing import MockedResponse
 
 NOWHERE = "unix:///nowhere.sock"
 NEWEST = "1.56"
 
 DIGEST = "sha256:" + "a1" * 32
 ID = "b2" * 32
-
-
-class _Response(aiohttp.ClientResponse):
-    """What aiohttp requires since 3.14 and aioresponses does not give."""
-
-    def __init__(self, method: str, url: URL, **given: Any) -> None:  # noqa: ANN401 - aiohttp's own arguments
-        needs_writer = "stream_writer" in inspect.signature(aiohttp.ClientResponse.__init__).parameters
-        more: dict[str, Any] = {"stream_writer": Mock(output_size=0)} if needs_writer else {}
-        super().__init__(method, url, **given, **more)
 
 
 @dataclass(frozen=True)
@@ -98,7 +88,7 @@ def wire(monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
             wire.sent.append(Sent(method, url, headers))
             status = 201 if url.path.endswith("/tag") else 200
             body = next((each for path, each in wire.bodies.items() if url.path.endswith(path)), wire.body)
-            mock.add(url, method, status=status, body=body, response_class=_Response)
+            mock.add(url, method, status=status, body=body, response_class=MockedResponse)
             return await mocked(session, method, url)  # not the body: aioresponses would copy it, and all behind it
 
         with monkeypatch.context() as patch:

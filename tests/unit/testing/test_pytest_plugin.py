@@ -26,6 +26,39 @@ COROUTINE_TEST = """
         await fake_registry.idle()
 """
 
+ENGINE_TEST = """
+    import pytest
+    from aiodocker_images import ImageService
+    from aiodocker_images.testing import image
+
+    opened = []
+
+    {mark}
+    async def test_it(fake_engine, images):
+        opened.append(images)
+        fake_engine.registry.put("alpine:3.20", image())
+        await images.pull("alpine:3.20")
+        assert list(fake_engine.images) == ["alpine:3.20"]
+
+    {mark}
+    async def test_the_service_was_closed_in_the_loop_of_its_test():
+        with pytest.raises(Exception, match="closed"):
+            await opened[0].ping()
+
+    class TestIt:
+        {mark}
+        @pytest.mark.parametrize("fake_engine", [{{"like": "podman"}}], indirect=True)
+        async def test_a_method(self, images):
+            assert (await images.ping()).server.startswith("Libpod/")
+
+    def test_a_plain_one_closes_it_itself(images):
+        import asyncio
+        async def use():
+            async with images:
+                return await images.list()
+        assert asyncio.run(use()) == []
+"""
+
 PLAIN_TEST = """
     import urllib.request, pytest
 
@@ -44,7 +77,8 @@ UNUSED = """
     def test_it():
         import sys
         assert "aiodocker_images.testing.pytest_plugin" in sys.modules
-        assert not {"aiohttp", "msgspec", "aiodocker_images.testing.registry"} & set(sys.modules)
+        kit = "aiodocker_images.testing."
+        assert not {"aiohttp", "msgspec", kit + "registry", kit + "engine"} & set(sys.modules)
 """
 
 
@@ -76,6 +110,22 @@ def test_the_fixture_works_in_coroutine_tests(tmp_path: Path, mark: str, options
     if "anyio" in mark:
         test += "\n    @pytest.fixture\n    def anyio_backend():\n        return 'asyncio'\n"
     assert "1 passed" in run(tmp_path, test, *options)
+
+
+@pytest.mark.parametrize(
+    ("mark", "options"),
+    [
+        ("", ("--asyncio-mode=auto",)),
+        ("@pytest.mark.asyncio", ("--asyncio-mode=strict",)),
+        ("@pytest.mark.anyio", ("-p", "no:asyncio", "-p", "anyio")),
+    ],
+    ids=["pytest-asyncio auto", "pytest-asyncio strict", "anyio"],
+)
+def test_a_service_on_a_fake_engine_is_there_and_is_closed(tmp_path: Path, mark: str, options: tuple[str, ...]) -> None:
+    test = ENGINE_TEST.format(mark=mark)
+    if "anyio" in mark:
+        test += "\n    @pytest.fixture\n    def anyio_backend():\n        return 'asyncio'\n"
+    assert "4 passed" in run(tmp_path, test, *options)
 
 
 def test_the_fixture_works_in_plain_tests_and_takes_options(tmp_path: Path) -> None:
