@@ -12,10 +12,21 @@ from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
 
 import aiohttp
+import bcrypt
 import pytest
 
 import engines
-from aiodocker_images import ImageService, MirrorJob, MirrorOutcome, PlatformMismatchError, Retry, mirror, transfer
+from aiodocker_images import (
+    ImageService,
+    MirrorJob,
+    MirrorOutcome,
+    PlatformMismatchError,
+    RegistryAuth,
+    Retry,
+    StaticKeychain,
+    mirror,
+    transfer,
+)
 from tests.conftest import by_engine, engine_is
 from tests.support.oci_archives import MultiPlatformImage
 from tests.support.small_engine import SmallEngine
@@ -223,6 +234,37 @@ async def test_attestations_go_with_their_index(
         assert await digest_in(target, job.target) == older.digest
         (outcome,) = (await all_of(mirror(engine, [job], narrow=True))).values()
         assert outcome.status == "mirrored"
+
+
+@pytest.mark.engine
+async def test_a_target_that_refuses_the_credentials_fails_before_anything_is_pulled(
+    engine: ImageService, engine_host: str, registry: str, before: object
+) -> None:
+    """A dry run and a run say the same; to Podman, which cannot ask what the target has, the push tells it."""
+    word = f"mirror-{secrets.token_hex(4)}"
+    names = [f"{registry}/{word}/app{number}:1" for number in range(3)]
+    await publish(engine, *names)
+    users = f"me:{bcrypt.hashpw(b'right', bcrypt.gensalt(4)).decode()}\n"
+    with engines.Registry(htpasswd=users) as guarded:
+        jobs = [MirrorJob(name, name.replace(registry, guarded.address)) for name in names]
+        keychain = StaticKeychain({guarded.address: RegistryAuth(username="me", password="wrong")})
+        async with ImageService(engine_host, keychain=keychain) as images:
+            for dry_run in (True, False):
+                steps: list[str] = []
+                run = mirror(
+                    images,
+                    jobs,
+                    dry_run=dry_run,
+                    retry=None,
+                    on_progress=lambda progress, steps=steps: steps.append(progress.step),
+                )
+                outcomes = await all_of(run)
+                if PODMAN and dry_run:
+                    assert {outcome.status for outcome in outcomes.values()} == {"planned"}
+                    continue
+                kinds = {outcome.error.kind for outcome in outcomes.values() if outcome.error is not None}
+                assert ({outcome.status for outcome in outcomes.values()}, kinds) == ({"failed"}, {"UnauthorizedError"})
+                assert PODMAN or not steps
 
 
 @pytest.mark.engine
