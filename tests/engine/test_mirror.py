@@ -20,6 +20,7 @@ from aiodocker_images import (
     ImageService,
     MirrorJob,
     MirrorOutcome,
+    MirrorProgress,
     PlatformMismatchError,
     RegistryAuth,
     Retry,
@@ -251,13 +252,11 @@ async def test_a_target_that_refuses_the_credentials_fails_before_anything_is_pu
         async with ImageService(engine_host, keychain=keychain) as images:
             for dry_run in (True, False):
                 steps: list[str] = []
-                run = mirror(
-                    images,
-                    jobs,
-                    dry_run=dry_run,
-                    retry=None,
-                    on_progress=lambda progress, steps=steps: steps.append(progress.step),
-                )
+
+                def told(progress: MirrorProgress, steps: list[str] = steps) -> None:
+                    steps.append(progress.step)
+
+                run = mirror(images, jobs, dry_run=dry_run, retry=None, on_progress=told)
                 outcomes = await all_of(run)
                 if PODMAN and dry_run:
                     assert {outcome.status for outcome in outcomes.values()} == {"planned"}
