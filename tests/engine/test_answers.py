@@ -8,7 +8,7 @@ import tarfile
 
 import pytest
 
-from aiodocker_images import DockerError, ImageService, InvalidArchiveError, NotFoundError
+from aiodocker_images import ArchiveError, DockerError, ImageService, InvalidArchiveError, NotFoundError
 from tests.conftest import engine_is
 from tests.support.oci_archives import MultiPlatformImage
 from tests.support.tars import root_file_system
@@ -46,7 +46,9 @@ BAD_ARCHIVES: dict[str, bytes] = {
 async def test_a_load_of_a_bad_archive_is_an_archive_error_on_every_engine(
     engine: ImageService, archive: bytes
 ) -> None:
-    with pytest.raises(InvalidArchiveError, match="^load: "):
+    # Docker 20.10 cannot read zstd: this client expands it, and finds the damage itself.
+    found_here = engine_is("docker20") and archive is BAD_ARCHIVES["damaged zstd"]
+    with pytest.raises(ArchiveError if found_here else InvalidArchiveError, match="^load: "):
         await engine.load(archive)
 
 

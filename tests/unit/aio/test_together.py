@@ -97,6 +97,8 @@ async def test_a_task_is_watched_no_more_often_the_more_others_there_are() -> No
 
     loop.set_task_factory(cast("Any", watched))
     try:
-        assert await watchers_of(99) == 10 * await watchers_of(9)
+        assert await watchers_of(99) <= 2 * (
+            99 + 1
+        )  # by `together` and by its `gather`, which Python 3.13 does without
     finally:
         loop.set_task_factory(None)
