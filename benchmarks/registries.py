@@ -87,7 +87,7 @@ class Scenario:
 SCENARIOS = (
     Scenario("blob", "one image of 1 GiB in one layer", 1, 1 << 30, floor=True),
     Scenario(
-        "20", "20 images of 50 MiB, of which 30 are a shared layer", 20, 20 * MIB, 30 * MIB, again=True, floor=True
+        "twenty", "20 images of 50 MiB, of which 30 are a shared layer", 20, 20 * MIB, 30 * MIB, again=True, floor=True
     ),
     Scenario("small", "200 images of 80 KiB, of which 64 are a shared layer", 200, 16 << 10, 64 << 10, again=True),
 )
