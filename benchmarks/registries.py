@@ -30,7 +30,7 @@ ROUNDS = 5
 TAG = "1"
 REMEDY = "To measure without it, choose other rows."
 
-FLOOR = "curl | curl"
+FLOOR = "curl to curl"
 OURS_PLAINLY = f"{OURS_RUNNING}, aiohttp's reader"
 SHOWN = {"requests": "{:.0f} requests", "down": "{:.1f} MiB down", "up": "{:.1f} MiB up"}
 
@@ -40,8 +40,8 @@ they share with the client, with their data in memory; each run of an empty targ
 {AT_ONCE} images at once: aioregistry and this library copy all images in one process, the others have a process for
 each. "{FLOOR}" pipes each blob once, and checks nothing. "{OURS}" is a whole process, "{OURS_RUNNING}"
 is what remains without the start of Python and the imports; with "aiohttp's reader", large blobs are read in the way
-that small ones are. Peak memory is that of the largest process, at least the 15 MiB of the one that starts it. Requests
-and bytes are those of a run of its own, by the registries' logs, and by what the target's process read.\
+that small ones are. Peak memory is that of the largest process, and at least the 21 MiB of the one that starts it.
+Requests and bytes are those of a run of its own, by the registries' logs, and by what the target's process read.\
 """
 
 

@@ -161,9 +161,9 @@ TARGETS = (
         for who, how in ((OURS, ""), (OURS_RUNNING, ", running already"))
         for target in (
             Target(
-                f"9. copy 1 GiB in one layer{how}, time × curl | curl",
+                f"9. copy 1 GiB in one layer{how}, time × curl to curl",
                 1.02,
-                _ratio("registries-blob", who, "curl | curl"),
+                _ratio("registries-blob", who, "curl to curl"),
             ),
             Target(f"9. copy 1 GiB in one layer{how}, CPU × crane", 1, _ratio("registries-blob", who, "crane", "cpu")),
             Target(f"9. copy 20 images{how}, time × the fastest peer", 1, _fastest("registries-twenty", who)),
@@ -173,7 +173,7 @@ TARGETS = (
         )
     ),
     Target(
-        "9. copy 20 images, MiB down × what is missing", 1.01, _ratio("registries-twenty", OURS, "curl | curl", "down")
+        "9. copy 20 images, MiB down × what is missing", 1.01, _ratio("registries-twenty", OURS, "curl to curl", "down")
     ),
 )
 
