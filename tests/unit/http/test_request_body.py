@@ -287,16 +287,16 @@ async def test_a_daemon_that_takes_little_by_little_does_not(daemon: ScriptedDae
         body = hashlib.sha256()
         left = int(exchange.headers["content-length"])
         while left:
-            data = await exchange.reader.readexactly(min(left, MAX_HEAD))
+            data = await exchange.reader.readexactly(min(left, MAX_HEAD // 8))
             body.update(data)
             left -= len(data)
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.13)  # the whole takes longer than may pass between two takings: MAX_HEAD, a second
         exchange.body_read = True
         loads.digests.append(body.hexdigest())
         await exchange.answer(b'{"stream":"Loaded image: a:1\\n"}\n')
 
     daemon.on("POST", "/images/load", slow)
-    async with ImageService(daemon.socket, idle_timeout=1.2) as images:
+    async with ImageService(daemon.socket, idle_timeout=4) as images:
         await images.load(large)
     assert loads.digests == [hashlib.sha256(large.read_bytes()).hexdigest()]
 
@@ -319,10 +319,11 @@ async def test_a_cancelled_load_leaves_nothing(
 async def test_closing_the_service_ends_the_load(daemon: ScriptedDaemon, large: Path, leftovers: Leftovers) -> None:
     daemon.on("POST", "/images/load", take_nothing)
     before = leftovers.now()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         images = ImageService(daemon.socket)
         load = asyncio.create_task(images.load(large))
-        await asyncio.sleep(0.1)
+        while not daemon.paths:
+            await asyncio.sleep(0.01)
         await images.aclose()
         with pytest.raises(StreamInterruptedError, match="closed"):
             await load
