@@ -176,7 +176,15 @@ class ScriptedDaemon:
         keep_alive = headers.get("connection", "").lower() != "close"
         exchange = Exchange(method, target, headers, reader, writer, keep_alive, head_lines=(request, *lines))
         self.requests.append(exchange)
-        handler = self._handlers.get((method, exchange.path))
+        try:
+            await self._answer(exchange)
+        except ConnectionError:  # the client left before its handler could wait for that
+            exchange.closed.set()
+            raise
+        return exchange.keep_alive
+
+    async def _answer(self, exchange: Exchange) -> None:
+        handler = self._handlers.get((exchange.method, exchange.path))
         if handler is not None:
             await handler(exchange)
         elif exchange.path == "/_ping" and self.api_version is not None:
@@ -187,4 +195,3 @@ class ScriptedDaemon:
             await self.otherwise(exchange)
         else:
             await exchange.answer_json({"message": "page not found"}, 404)
-        return exchange.keep_alive
