@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, cast
 
+from aiodocker_images._arguments import check_flag, check_given, check_mapping, check_number, check_text, wrong
 from aiodocker_images.credentials import registry_name
 from aiodocker_images.endpoint import TLSConfig
 from aiodocker_images.errors import ConfigError, InvalidReferenceError, shown
@@ -46,6 +47,7 @@ class RegistryConfig:
     foreign: Literal["leave", "copy"] = "leave"
 
     def __post_init__(self) -> None:
+        self._check_types()
         if self.plain_http and self.tls is not None:
             raise ConfigError("plain_http means without TLS: give one of both")
         if self.concurrency is not None and self.concurrency < 1:
@@ -60,6 +62,25 @@ class RegistryConfig:
             raise ConfigError(f'foreign must be "leave" or "copy", not {self.foreign!r}')
         for mirror in self.mirrors:
             split_mirror(mirror)
+
+    def _check_types(self) -> None:
+        if self.tls is not None and not isinstance(cast("object", self.tls), TLSConfig):
+            raise wrong("tls", self.tls, "a TLSConfig or None")
+        if self.plain_http is not None:
+            check_flag("plain_http", self.plain_http)
+        mirrors: object = self.mirrors
+        if not isinstance(mirrors, list | tuple):
+            raise wrong("mirrors", mirrors, "a tuple of names")
+        for mirror in cast("Sequence[object]", mirrors):
+            check_given("each of mirrors", mirror, "a str")
+            check_text("each of mirrors", mirror)
+        for name in ("concurrency", "chunk_size", "pause_below"):
+            check_number(name, getattr(self, name))
+        rate: object = self.requests_per_second
+        if rate is not None and (not isinstance(rate, int | float) or isinstance(rate, bool)):
+            raise wrong("requests_per_second", rate, "a number")
+        if not isinstance(cast("object", self.foreign), str):
+            raise wrong("foreign", self.foreign, '"leave" or "copy"')
 
 
 def split_mirror(mirror: str) -> tuple[str, str]:
@@ -76,8 +97,13 @@ def split_mirror(mirror: str) -> tuple[str, str]:
 
 def by_registry(registries: Mapping[str, RegistryConfig]) -> dict[str, RegistryConfig]:
     """Return configurations by the names that `Reference.domain` has. Raises `ConfigError`."""
+    check_mapping("registries", registries, '{"registry.example": RegistryConfig(…)}')
     found: dict[str, RegistryConfig] = {}
     for name, config in registries.items():
+        check_given("each name of registries", name, "a str")
+        check_text("each name of registries", name)
+        if not isinstance(cast("object", config), RegistryConfig):
+            raise wrong(f"what registries have for {shown(name)}", config, "a RegistryConfig")
         registry = registry_name(name)
         try:
             Reference(registry, "a/a")

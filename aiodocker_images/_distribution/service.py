@@ -8,14 +8,15 @@ import functools
 import warnings
 from collections.abc import AsyncGenerator, Generator, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self, cast
 
 from aiodocker_images._aio.callbacks import check_callback, tell
 from aiodocker_images._aio.dependents import Dependents
 from aiodocker_images._aio.threads import outlast
+from aiodocker_images._arguments import check_count, check_given, check_seconds, wrong
 from aiodocker_images._dockercli.keychain import DockerKeychain
 from aiodocker_images._retry import Retry
-from aiodocker_images.credentials import Keychain, registry_name
+from aiodocker_images.credentials import Keychain, check_keychain, registry_name
 from aiodocker_images.errors import (
     DockerError,
     InvalidReferenceError,
@@ -78,12 +79,14 @@ class RegistryService:
         idle_timeout: float | None = DEFAULT_IDLE_TIMEOUT,
         retry: Retry = Retry(),  # noqa: B008 - frozen
     ) -> None:
-        if concurrency < 1:
-            raise ValueError(f"concurrency must be 1 or more, not {concurrency}")
-        for name, seconds in (("idle_timeout", idle_timeout), ("connect_timeout", connect_timeout)):
-            if seconds is not None and not seconds > 0:
-                raise ValueError(f"{name} must be more than 0 seconds, or None for no limit, not {seconds}")
-        configs = by_registry(registries or {})
+        check_keychain(keychain)
+        check_given("concurrency", concurrency, "an int")
+        check_count("concurrency", concurrency)
+        check_seconds("connect_timeout", connect_timeout)
+        check_seconds("idle_timeout", idle_timeout)
+        if not isinstance(cast("object", retry), Retry):
+            raise wrong("retry", retry, "a Retry(attempts=…)")
+        configs = by_registry({} if registries is None else registries)
         self._transport = Transport(connect_timeout=connect_timeout, idle_timeout=idle_timeout)
         self._registries = Registries(
             self._transport, configs, DockerKeychain() if keychain is None else keychain, retry

@@ -24,6 +24,8 @@ from aiodocker_images import (
     Platform,
     Reference,
     RegistryAuth,
+    RegistryConfig,
+    RegistryService,
     Retry,
     StaticKeychain,
     mirror,
@@ -105,6 +107,10 @@ def cases() -> Iterator[Case]:
         yield function_case(mirror, argument, images=ImageService, jobs=[MirrorJob("a:1", "b.example/a:1")], retry=None)
     for argument in ("source", "target", "concurrency", "on_progress"):
         yield function_case(transferred, argument, source=ImageService, target=ImageService)
+    for argument in inspect.signature(RegistryService).parameters:
+        yield function_case(RegistryService, argument)
+    for argument in inspect.signature(RegistryConfig).parameters:
+        yield function_case(RegistryConfig, argument)
     for kind in (RegistryAuth, Retry):
         for argument in kind.__struct_fields__:
             yield function_case(kind, argument)
