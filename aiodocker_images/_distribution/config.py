@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, cast
 
@@ -68,16 +68,15 @@ class RegistryConfig:
             raise wrong("tls", self.tls, "a TLSConfig or None")
         if self.plain_http is not None:
             check_flag("plain_http", self.plain_http)
-        mirrors: object = self.mirrors
-        if not isinstance(mirrors, list | tuple):
-            raise wrong("mirrors", mirrors, "a tuple of names")
-        for mirror in cast("Sequence[object]", mirrors):
+        if not isinstance(cast("object", self.mirrors), list | tuple):
+            raise wrong("mirrors", self.mirrors, "a tuple of names")
+        for mirror in self.mirrors:
             check_given("each of mirrors", mirror, "a str")
             check_text("each of mirrors", mirror)
         for name in ("concurrency", "chunk_size", "pause_below"):
             check_number(name, getattr(self, name))
-        rate: object = self.requests_per_second
-        if rate is not None and (not isinstance(rate, int | float) or isinstance(rate, bool)):
+        rate = self.requests_per_second
+        if rate is not None and (not isinstance(cast("object", rate), int | float) or isinstance(rate, bool)):
             raise wrong("requests_per_second", rate, "a number")
         if not isinstance(cast("object", self.foreign), str):
             raise wrong("foreign", self.foreign, '"leave" or "copy"')
