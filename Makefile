@@ -23,6 +23,7 @@ PYTEST = $(BIN)/python -m pytest $(OPTIONS)
 # ENGINES=all runs the tests marked `engine` on every Engine, two Engines at a time, and the others once.
 CHOSEN = $(if $(filter all,$(ENGINES)),$(shell $(BIN)/python -m engines list | cut -d' ' -f1),$(ENGINES))
 SUMMARY := .cache/summary
+PORTABLE := aiodocker_images examples
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: demo test unit newest oldest torture recordings bench check docs format clean
@@ -82,11 +83,16 @@ recordings: .venv/.dev  ## record anew what each of ENGINES answers, for the tes
 bench: .venv/.dev  ## how fast, beside its peers: benchmarks/RESULTS.md; ARGS="--rows save,load --rounds 3" chooses
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-check: .venv/.dev  ## lint, format, types, layers
+check: .venv/.dev  ## lint, format, types on Linux, Windows and macOS, layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
+# Tests, engines and benchmarks run on Linux alone. What users import must be right on their platforms, too.
+	$(BIN)/mypy --platform win32 $(PORTABLE)
+	$(BIN)/mypy --platform darwin $(PORTABLE)
+	$(BIN)/pyright --pythonpath $(BIN)/python --pythonplatform Windows $(PORTABLE)
+	$(BIN)/pyright --pythonpath $(BIN)/python --pythonplatform Darwin $(PORTABLE)
 	$(BIN)/lint-imports --no-cache
 
 docs: .venv/.docs  ## the site, in build/site: every page, every link inside, and the reference out of the docstrings

@@ -14,8 +14,9 @@ from typing import Final, cast
 from yarl import URL
 
 from ._arguments import path_text, wrong
-from ._dockercli.config import config_directory, home_directory
+from ._dockercli.config import config_directory
 from ._dockercli.context import DEFAULT_CONTEXT, DockerContext, current_context, read_context
+from ._system.users import home_directory, runtime_directory
 from .errors import ConfigError
 
 __all__ = ["Endpoint", "SSHTarget", "TLSConfig"]
@@ -340,8 +341,10 @@ def _default(environ: Mapping[str, str]) -> Endpoint:
     if tls := _environment_tls(environ):
         # So does the docker CLI: who asks for TLS does not mean the socket.
         return Endpoint(f"tcp://localhost:{DEFAULT_TLS_PORT}", "DOCKER_TLS_VERIFY", tls)
-    if sys.platform == "win32":
-        return Endpoint(DEFAULT_PIPE, "default pipe")
+    return Endpoint(DEFAULT_PIPE, "default pipe") if sys.platform == "win32" else _default_socket(environ)
+
+
+def _default_socket(environ: Mapping[str, str]) -> Endpoint:
     considered: list[str] = []
     refused: list[str] = []
     for path in _default_sockets(environ):
@@ -365,14 +368,16 @@ def _default(environ: Mapping[str, str]) -> Endpoint:
 
 def _default_sockets(environ: Mapping[str, str]) -> Iterator[Path]:
     """List where daemons listen by default: Docker, rootless Docker, Docker Desktop, then Podman."""
-    runtime = Path(environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}")  # services have no such variable
+    runtime = runtime_directory(environ)
     home = home_directory(environ)
     yield Path(DEFAULT_SOCKET)
-    yield runtime / "docker.sock"
+    if runtime is not None:
+        yield runtime / "docker.sock"
     if home is not None:
         yield home / ".docker/run/docker.sock"
         yield home / ".docker/desktop/docker.sock"
-    yield runtime / "podman/podman.sock"
+    if runtime is not None:
+        yield runtime / "podman/podman.sock"
     yield Path(PODMAN_SOCKET)
     if home is not None:
         yield home / ".local/share/containers/podman/machine/podman.sock"  # of `podman machine`, on macOS

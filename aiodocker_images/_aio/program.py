@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 import stat
-import subprocess
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
+
+from aiodocker_images._system.names import executable
+from aiodocker_images._system.processes import PipeReader, await_end, kill, start
 
 from .threads import outlast
 
@@ -26,8 +27,6 @@ DRAIN_TIMEOUT: Final = 1.0
 
 REAP_TIMEOUT: Final = 5.0
 """Seconds for a killed program to be gone: longer only if the kernel holds it, or it is another user's."""
-
-_READ_SIZE: Final = 64 << 10
 
 
 class ProgramError(Exception):
@@ -54,7 +53,7 @@ def find_program(name: str, environ: Mapping[str, str]) -> str:
     """
     reason = "is not on PATH"
     for directory in environ.get("PATH", os.defpath).split(os.pathsep):
-        path = Path(directory, name)
+        path = Path(directory, executable(name))
         try:
             if not path.is_absolute() or not stat.S_ISREG(path.stat().st_mode):
                 continue
@@ -142,18 +141,9 @@ class Program:
         self._loop = asyncio.get_running_loop()
         # A future, and no task: whoever cancels all the tasks of a loop does not cancel this.
         self._gone: asyncio.Future[None] = self._loop.create_future()
-        self._open: set[IO[bytes]] = set()
+        self._open: set[PipeReader] = set()
         try:
-            self._process = subprocess.Popen(  # noqa: S603 - without a shell
-                command,
-                stdin=stdin,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                bufsize=0,
-                cwd=directory,
-                env=environ,
-                start_new_session=True,
-            )
+            self._process = start(command, environ=environ, stdin=stdin, directory=directory)
             self._watch(command[0])
         except (OSError, ValueError, RuntimeError) as error:  # of the last kind is that there can be no more threads
             raise ProgramError(f"cannot be run: {getattr(error, 'strerror', None) or error}") from error
@@ -165,15 +155,22 @@ class Program:
         try:
             for pipe, errors in ((self._process.stdout, False), (self._process.stderr, True)):
                 if pipe is not None:  # as both are
-                    self._open.add(pipe)
-                    os.set_blocking(pipe.fileno(), False)
-                    self._loop.add_reader(pipe.fileno(), self._read, pipe, errors)
+                    self._listen(pipe, errors)
             threading.Thread(target=self._wait, name=f"wait for {name}", daemon=True).start()
         except BaseException:
             self.stop_listening()
             self._kill()
             self._process.wait()
             raise
+
+    def _listen(self, pipe: IO[bytes], errors: bool) -> None:
+        def hear(data: bytes) -> None:
+            if not data:
+                self._close(reader)
+            self._heard(data, errors)
+
+        reader = PipeReader(pipe, hear)
+        self._open.add(reader)
 
     async def finished(self) -> None:
         """Wait until it has ended, and all that it wrote was heard."""
@@ -185,8 +182,8 @@ class Program:
 
     def stop_listening(self) -> None:
         """Read no more of what the program writes."""
-        for pipe in tuple(self._open):
-            self._close(pipe)
+        for reader in tuple(self._open):
+            self._close(reader)
 
     def end(self) -> asyncio.Future[None]:
         """Kill what is left of the program; the result is there when nothing is."""
@@ -201,35 +198,21 @@ class Program:
 
     def abandon(self) -> None:
         """Kill the program without the loop that it was started in, which is closed; its own thread waits for it."""
-        for pipe in tuple(self._open):
-            self._open.discard(pipe)
-            pipe.close()
+        for reader in tuple(self._open):
+            self._open.discard(reader)
+            reader.abandon()
         if self.status is None:
             self._kill()
 
-    def _read(self, pipe: IO[bytes], errors: bool) -> None:
-        try:
-            data = os.read(pipe.fileno(), _READ_SIZE)
-        except BlockingIOError:
-            return
-        if not data:
-            self._close(pipe)
-        self._heard(data, errors)
-
-    def _close(self, pipe: IO[bytes]) -> None:
-        self._open.discard(pipe)
-        self._loop.remove_reader(pipe.fileno())
-        pipe.close()
+    def _close(self, reader: PipeReader) -> None:
+        self._open.discard(reader)
+        reader.stop()
         if not self._open:
             self.drained.set()
 
     def _wait(self) -> None:
         """Wait in a thread for the program's end; its id remains its own until `_ended` has taken note of it."""
-        if hasattr(os, "waitid"):  # macOS has none before Python 3.13
-            with contextlib.suppress(ChildProcessError):  # somebody else takes note of all children
-                os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
-        else:
-            self._process.wait()
+        await_end(self._process)
         try:
             self._loop.call_soon_threadsafe(self._ended)
         except RuntimeError:  # the loop is closed
@@ -243,8 +226,7 @@ class Program:
             self._let_go()
 
     def _kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        kill(self._process)
 
     def _let_go(self) -> None:
         if not self._gone.done():

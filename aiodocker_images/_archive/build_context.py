@@ -18,9 +18,12 @@ import sys
 import tarfile
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Final
 
 from aiodocker_images._arguments import path_text
+from aiodocker_images._system.directories import Directory, device_numbers, entry_mode
+from aiodocker_images._system.names import relative_to, with_slashes
 from aiodocker_images.errors import ConfigError, InvalidArgumentError, LocalFileError
 
 from .context_files import MAX_DOCKERFILE, MAX_IGNORE_FILE, inside, read_inside, read_outside
@@ -34,7 +37,6 @@ _PIECE_SIZE: Final = 1 << 20
 
 _IGNORE_FILE: Final = ".dockerignore"
 _DOCKERFILES: Final = ("Dockerfile", "dockerfile")  # the Engine, too, looks for the second if there is no first
-_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY
 _SPECIAL_TYPES: Final = {stat.S_IFIFO: tarfile.FIFOTYPE, stat.S_IFCHR: tarfile.CHRTYPE, stat.S_IFBLK: tarfile.BLKTYPE}
 _ADVICE: Final = "a .dockerignore can leave it out"
 _CAPABILITY: Final = "security.capability"
@@ -43,7 +45,7 @@ _END: Final = bytes(2 * tarfile.BLOCKSIZE)
 
 def context_path(dockerfile: str | os.PathLike[str]) -> str:
     """Return the tidied path of a Dockerfile, absolute or relative to the context; raise for what is no file."""
-    path = posixpath.normpath(path_text("dockerfile", dockerfile))
+    path = posixpath.normpath(with_slashes(path_text("dockerfile", dockerfile)))
     if path.rpartition("/")[2] in ("", ".", ".."):
         raise InvalidArgumentError(f"the Dockerfile must be a file, not {os.fspath(dockerfile)!r}")
     return path
@@ -97,9 +99,8 @@ class ContextDirectory:
         path = os.path.abspath(os.path.join(self._root, dockerfile))  # noqa: PTH100, PTH118 - of texts
         directory, name = os.path.split(path)
         here, there = os.path.abspath(self._root), os.path.realpath(self._root)  # noqa: PTH100
-        for file, top in ((path, here), (posixpath.join(os.path.realpath(directory), name), there)):
-            relative = posixpath.relpath(file, top)
-            if relative.partition("/")[0] != "..":
+        for file, top in ((PurePath(path), here), (PurePath(os.path.realpath(directory), name), there)):
+            if (relative := relative_to(file, PurePath(top))) is not None:
                 return relative
         return read_outside(path, MAX_DOCKERFILE)
 
@@ -142,39 +143,38 @@ class ContextDirectory:
         """
         links: dict[tuple[int, int], str] = {}
         with failing("read", self._root):
-            levels = [_opened("", os.open(self._root, _DIRECTORY), NO_PARENT)]
+            levels = [_opened("", Directory.open(self._root), NO_PARENT)]
         try:
             while levels:
                 level = levels[-1]
                 name = next(level.names, None)
                 if name is None:
-                    os.close(levels.pop().descriptor)
+                    levels.pop().directory.close()
                     continue
                 path = f"{level.prefix}{name}"
                 with failing("read", self._path(path)):
-                    status = os.stat(name, dir_fd=level.descriptor, follow_symlinks=False)
+                    status = level.directory.status(name)
                 ignored, inherited = self._rules.ignores(path, level.inherited)
                 if stat.S_ISDIR(status.st_mode):
                     if ignored and not self._rules.may_keep_below(path):
                         continue
                     with failing("read", self._path(path)):
-                        descriptor = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=level.descriptor)
-                        levels.append(_opened(f"{path}/", descriptor, inherited))
+                        levels.append(_opened(f"{path}/", level.directory.directory(name), inherited))
                     levels[-1].header = _header(path, status, tarfile.DIRTYPE)
                     if not ignored:
                         yield from _headers(levels)
                 elif not ignored and path not in self._written:
                     yield from _headers(levels)
-                    yield from self._entry(path, name, level.descriptor, status, links)
+                    yield from self._entry(path, name, level.directory, status, links)
             for path, content in self._written.items():
                 yield file_entry(path, content)
             yield _END
         finally:
             for level in levels:
-                os.close(level.descriptor)
+                level.directory.close()
 
     def _entry(
-        self, path: str, name: str, directory: int, status: os.stat_result, links: dict[tuple[int, int], str]
+        self, path: str, name: str, directory: Directory, status: os.stat_result, links: dict[tuple[int, int], str]
     ) -> Iterator[bytes]:
         """Yield what is no directory: a file with its data, a link, a device. Sockets are left out."""
         kind = stat.S_IFMT(status.st_mode)
@@ -188,15 +188,15 @@ class ContextDirectory:
                     links[key] = path
         elif kind == stat.S_IFLNK:
             with failing("read", self._path(path)):
-                target = os.readlink(name, dir_fd=directory)
+                target = with_slashes(directory.link(name))
             yield _header(path, status, tarfile.SYMTYPE, target)
         elif kind in _SPECIAL_TYPES:
             yield _header(path, status, _SPECIAL_TYPES[kind])
 
-    def _file(self, path: str, name: str, directory: int) -> Iterator[bytes]:
+    def _file(self, path: str, name: str, directory: Directory) -> Iterator[bytes]:
         with failing("read", self._path(path)):
             # A FIFO that has taken the file's place would block the opening, and a link lead elsewhere.
-            descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
+            descriptor = directory.file(name)
         try:
             with failing("read", self._path(path)):
                 status = os.fstat(descriptor)
@@ -231,19 +231,19 @@ class _Level:
     """A directory that the walk is in. `header` is None once it is sent: with the first entry that is, if ignored."""
 
     prefix: str
-    descriptor: int
+    directory: Directory
     names: Iterator[str]
     inherited: Inherited
     header: bytes | None = None
 
 
-def _opened(prefix: str, descriptor: int, inherited: Inherited) -> _Level:
+def _opened(prefix: str, directory: Directory, inherited: Inherited) -> _Level:
     try:
-        names = sorted(os.listdir(descriptor), key=os.fsencode)
+        names = sorted(directory.names(), key=os.fsencode)
     except BaseException:
-        os.close(descriptor)
+        directory.close()
         raise
-    return _Level(prefix, descriptor, iter(names), inherited)
+    return _Level(prefix, directory, iter(names), inherited)
 
 
 def _headers(levels: list[_Level]) -> Iterator[bytes]:
@@ -270,10 +270,10 @@ def _header(
     entry.pax_headers = dict(attributes or {})
     entry.type = kind
     entry.linkname = target
-    entry.mode = stat.S_IMODE(status.st_mode)
+    entry.mode = entry_mode(status.st_mode)
     entry.mtime = int(status.st_mtime)
     entry.size = status.st_size if kind == tarfile.REGTYPE else 0
     if kind in (tarfile.CHRTYPE, tarfile.BLKTYPE):
-        entry.devmajor, entry.devminor = os.major(status.st_rdev), os.minor(status.st_rdev)
+        entry.devmajor, entry.devminor = device_numbers(status)
     # Bytes that are no UTF-8 go into the extended header as they are.
     return entry.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import errno
 import os
-import posixpath
 import stat
+from pathlib import PurePath
 from typing import Final
+
+from aiodocker_images._system.directories import Directory
+from aiodocker_images._system.files import open_file
+from aiodocker_images._system.names import relative_to
 
 from .files import failing
 
@@ -22,9 +26,6 @@ MAX_IGNORE_FILE: Final = 1 << 20
 MAX_DOCKERFILE: Final = 4 << 20
 """Bytes of a Dockerfile that is held in memory: one that comes alone, or is not in the context."""
 
-_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # a FIFO would block
-
 
 def inside(root: str, name: str) -> str:
     """Return where the links on the way to `name` lead, relative to the context `root`.
@@ -34,9 +35,10 @@ def inside(root: str, name: str) -> str:
     base = os.path.realpath(root)
     target = os.path.realpath(os.path.join(base, name))  # noqa: PTH118 - names with undecodable bytes, as texts
     with failing("read", f"{root}/{name}"):
-        if not target.startswith(base.rstrip("/") + "/"):
+        found = relative_to(PurePath(target), PurePath(base))
+        if found is None or found == ".":
             raise OSError(errno.EXDEV, "it is a symbolic link that leads out of the context, and is not followed")
-    return posixpath.relpath(target, base)
+    return found
 
 
 def read_inside(root: str, name: str, limit: int) -> bytes | None:
@@ -48,24 +50,24 @@ def read_inside(root: str, name: str, limit: int) -> bytes | None:
     last = directories.pop()
     shown_as = f"{root}/{name}"
     with failing("read", shown_as):
-        opened = os.open(os.path.realpath(root), _DIRECTORY)
+        opened = Directory.open(os.path.realpath(root), links=False)
         try:
             for directory in directories:
-                below = os.open(directory, _DIRECTORY, dir_fd=opened)
-                os.close(opened)
+                below = opened.directory(directory)
+                opened.close()
                 opened = below
-            descriptor = os.open(last, _FILE, dir_fd=opened)
+            descriptor = opened.file(last)
         except FileNotFoundError:
             return None
         finally:
-            os.close(opened)
+            opened.close()
         return _content(descriptor, limit)
 
 
 def read_outside(path: str, limit: int) -> bytes:
     """Return the content of a small file that the caller has named, wherever it is. Raises `LocalFileError`."""
     with failing("read", path):
-        return _content(os.open(path, os.O_RDONLY | os.O_NONBLOCK), limit)
+        return _content(open_file(path), limit)
 
 
 def _content(descriptor: int, limit: int) -> bytes:

@@ -7,29 +7,34 @@ import inspect
 import io
 import os
 import re
-import secrets
-import select
 import stat
 import sys
 import tempfile
 import time
-import weakref
 import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol, cast
 
+from aiodocker_images._system.files import (
+    begin_writeback,
+    can_send,
+    open_file,
+    read_at,
+    ready,
+    send,
+    sync,
+    write_some,
+)
+from aiodocker_images._system.replacing import Replacement
 from aiodocker_images.errors import LocalFileError
 
 from .image_names import AnnouncedImages
 
 _GATHER_SIZE = 64 * 1024  # small items of an iterable are gathered up to this per visit to a thread
 _GATHER_SECONDS = 0.05  # unless they come slowly
-_POLL_SECONDS = 0.02  # what a call waits for a FIFO or a terminal
-_MAX_BUFFERS = 1024  # IOV_MAX of Linux and macOS
 _FLUSH_SIZE = 8 << 20  # bytes after which the disk begins to write, lest the end waits for all of it
-_MAX_PART_NAME = 200  # of the 255 bytes that file systems allow, less what the temporary name adds
 
 # /dev/stdout can be a regular file: to rename over that would part it from the shell that redirected to it.
 _DESCRIPTOR_PATHS = ("/dev/stdin", "/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/")
@@ -123,19 +128,18 @@ class InputFile:
 
     def open(self) -> int | None:
         with failing("read", self.path):
-            # O_NONBLOCK: a FIFO without a writer would block the thread. Regular files ignore it.
-            self._descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+            self._descriptor = open_file(self.path)
             status = os.fstat(self._descriptor)
             if stat.S_ISDIR(status.st_mode):
                 raise _os_error(errno.EISDIR)
             self._regular = stat.S_ISREG(status.st_mode)
-            self.sendable = self._regular and sys.platform == "linux"  # elsewhere sendfile is another call
+            self.sendable = self._regular and can_send()
             return status.st_size if self._regular else None
 
     def read(self, size: int) -> bytes | None:
         with failing("read", self.path):
             # A FIFO that nobody has opened for writing yet reads as ended, but does not poll as ready.
-            if not self._regular and not _ready(self._descriptor, select.POLLIN):
+            if not self._regular and not ready(self._descriptor):
                 return None
             try:
                 return os.read(self._descriptor, size)
@@ -145,7 +149,7 @@ class InputFile:
     def peek(self, size: int) -> bytes:
         """Return the first bytes of a regular file, which stays at its beginning."""
         with failing("read", self.path):
-            return os.pread(self._descriptor, size, 0)
+            return read_at(self._descriptor, size, 0)
 
     def scan(self, announced: AnnouncedImages) -> None:
         """Let `announced` look through the file, which stays at its beginning."""
@@ -158,7 +162,7 @@ class InputFile:
         A `ConnectionError` is the socket's.
         """
         try:
-            return os.sendfile(connection, self._descriptor, None, size)
+            return send(connection, self._descriptor, size)
         except BlockingIOError:
             return None
         except ConnectionError:
@@ -224,20 +228,17 @@ class OutputFile:
     def __init__(self, path: str) -> None:
         self._path = path
         self._target = path
-        self._mode: int | None = None
-        self._part: str | None = None  # None: written in place
+        self._place: os.stat_result | None = None  # of the file that is replaced
+        self._part: Replacement | None = None  # None: written in place
         self._descriptor = -1
         self._shared = False  # a descriptor of the caller's, whose file may go on behind the archive
-        self._owner: tuple[int, int] | None = None
-        self._remove: weakref.finalize[[str], OutputFile] | None = None
         self._rest: list[memoryview] = []
         self._written = self._flushed = 0
 
     def open(self) -> bool:
-        flags = os.O_WRONLY | os.O_NOCTTY
         with failing("write", self._path):
             mode = _mode_of(self._path)
-            if stat.S_ISDIR(mode) or self._path.endswith("/"):
+            if stat.S_ISDIR(mode) or self._path.endswith(("/", os.sep)):
                 raise _os_error(errno.EISDIR)
             if mode and (not stat.S_ISREG(mode) or self._path.startswith(_DESCRIPTOR_PATHS)):
                 if stat.S_ISREG(mode) and (number := _own_descriptor(self._path)) is not None:
@@ -245,7 +246,7 @@ class OutputFile:
                     self._descriptor, self._shared = os.dup(number), True
                     return True
                 try:
-                    self._descriptor = os.open(self._path, flags | os.O_NONBLOCK)
+                    self._descriptor = open_file(self._path, os.O_WRONLY)
                 except OSError as error:
                     if error.errno == errno.ENXIO and stat.S_ISFIFO(mode):
                         return False  # nobody reads it yet
@@ -253,16 +254,10 @@ class OutputFile:
                 return True
             self._target = os.path.realpath(self._path)
             if mode:
-                status = Path(self._target).stat()
-                self._mode, self._owner = stat.S_IMODE(status.st_mode) & 0o777, (status.st_uid, status.st_gid)
-            directory, name = os.path.split(self._target)
-            short = os.fsdecode(os.fsencode(name)[:_MAX_PART_NAME])
-            part = f"{directory}/.{short}.{secrets.token_hex(8)}.part"
+                self._place = Path(self._target).stat()
             # An archive can hold secrets: nobody else reads it before its owner says so.
-            self._descriptor = os.open(part, os.O_RDWR | os.O_NOCTTY | os.O_CREAT | os.O_EXCL, 0o600)
-            self._part = part
-            # A loop that is closed in the middle of an archive runs no more of our code: then this removes the file.
-            self._remove = weakref.finalize(self, _remove_if_there, part)
+            self._part = Replacement(self._target)
+            self._descriptor = self._part.descriptor
             return True
 
     @property
@@ -274,10 +269,10 @@ class OutputFile:
         self._rest += map(memoryview, chunks)
         with failing("write", self._path):
             while self._rest:
-                if self._part is None and not _ready(self._descriptor, select.POLLOUT):
+                if self._part is None and not ready(self._descriptor, writing=True):
                     return False
                 try:
-                    written = os.writev(self._descriptor, self._rest[:_MAX_BUFFERS])
+                    written = write_some(self._descriptor, self._rest)
                 except BlockingIOError:
                     return False
                 self._written += written
@@ -294,54 +289,36 @@ class OutputFile:
     def _flush_early(self) -> None:
         """Have the disk begin to write what the kernel would keep until the sync at the end."""
         size = self._written - self._flushed
-        if self._part is None or size < _FLUSH_SIZE or not hasattr(os, "posix_fadvise"):
-            return
-        # Linux begins to write dirty pages that are not needed any more, and does not wait for them. Others may do
-        # nothing, or know no such advice.
-        with suppress(OSError):
-            os.posix_fadvise(self._descriptor, self._flushed, size, os.POSIX_FADV_DONTNEED)
-        self._flushed = self._written
+        if self._part is not None and size >= _FLUSH_SIZE:
+            begin_writeback(self._descriptor, self._flushed, size)
+            self._flushed = self._written
 
     def prepare(self) -> None:
         with failing("write", self._path):
-            if self._owner is not None and self._owner != (os.geteuid(), os.getegid()):
-                with suppress(PermissionError):  # only root can give a file away
-                    os.fchown(self._descriptor, *self._owner)
-            if self._mode is not None:
-                os.fchmod(self._descriptor, self._mode)
+            if self._part is not None:
+                if self._place is not None:
+                    self._part.resemble(self._place)
+                self._descriptor = -1
+                self._part.close()
+                return
             if self._shared:
                 # Old bytes behind the archive would be read as a part of it.
                 os.ftruncate(self._descriptor, os.lseek(self._descriptor, 0, os.SEEK_CUR))
-            _sync(self._descriptor)
+            sync(self._descriptor)
             descriptor, self._descriptor = self._descriptor, -1
             os.close(descriptor)
 
     def commit(self) -> None:
-        if self._part is None:
-            return
-        with failing("write", self._path):
-            Path(self._part).replace(self._target)
-            self._part = None
-            if self._remove is not None:
-                self._remove.detach()
-            with suppress(PermissionError):  # a directory that may be written need not be readable
-                directory = os.open(Path(self._target).parent, os.O_RDONLY | os.O_DIRECTORY)
-                try:
-                    _sync(directory)
-                finally:
-                    os.close(directory)
+        if self._part is not None:
+            with failing("write", self._path):
+                self._part.commit()
 
     def discard(self) -> None:
-        with suppress(OSError):
-            if self._descriptor >= 0:
+        if self._part is not None:
+            self._part.discard()
+        elif self._descriptor >= 0:
+            with suppress(OSError):
                 os.close(self._descriptor)
-        if self._remove is not None:
-            self._remove()
-
-
-def _remove_if_there(path: str) -> None:
-    with suppress(OSError):
-        Path(path).unlink()
 
 
 def _own_descriptor(path: str) -> int | None:
@@ -414,17 +391,3 @@ def _mode_of(path: str) -> int:
         return Path(path).stat().st_mode
     except FileNotFoundError:
         return 0
-
-
-def _ready(descriptor: int, event: int) -> bool:
-    poll = select.poll()
-    poll.register(descriptor, event)
-    return bool(poll.poll(_POLL_SECONDS * 1000))
-
-
-def _sync(descriptor: int) -> None:
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # what FIFOs, devices and some directories say
-            raise

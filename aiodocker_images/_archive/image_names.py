@@ -6,12 +6,12 @@ off look complete: only the archive itself tells how many images there should be
 
 from __future__ import annotations
 
-import os
 from typing import Final
 
 import msgspec
 
 from aiodocker_images._struct import UNDECODABLE, Model, Nullable
+from aiodocker_images._system.files import read_at
 from aiodocker_images.errors import ArchiveError
 
 from .tar_check import TarCheck
@@ -70,7 +70,7 @@ class AnnouncedImages(TarCheck):
         """Look for the manifest in a regular file, from header to header; the file's position stays as it is."""
         position = 0
         while self._manifest is None and self._fault is None and not self._given_up and self._members < MAX_MEMBERS:
-            block = os.pread(descriptor, self._wanted, position)
+            block = read_at(descriptor, self._wanted, position)
             if not block or self._zero_blocks == 2:
                 return
             self.feed(block)

@@ -7,7 +7,6 @@ known by their digests, so that two writers of one blob write the same.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import stat
 import threading
@@ -18,6 +17,8 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from aiodocker_images._archive.files import OutputFile, failing
+from aiodocker_images._system.files import open_file, read_at
+from aiodocker_images._system.locks import DirectoryLock
 from aiodocker_images.errors import ArchiveError, NotFoundError, shown
 
 from .layout_index import LAYOUT, MAX_INDEX
@@ -71,7 +72,7 @@ class BlobFile:
     def read(self, start: int, size: int) -> bytes:
         """Return at most `size` bytes from `start` on; none only at the end."""
         with failing("read", self.path):
-            return os.pread(self._descriptor, min(size, self.size - start), self._offset + start)
+            return read_at(self._descriptor, min(size, self.size - start), self._offset + start)
 
     def close(self) -> None:
         """Close the file, if it belongs to this blob alone."""
@@ -126,8 +127,7 @@ class DirectoryFiles:
         path = f"{self.path}/{name}"
         with failing("read", path):
             try:
-                # O_NONBLOCK: what is not a regular file, such as a FIFO, must not block this thread.
-                descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+                descriptor = open_file(path)
             except FileNotFoundError:
                 return None
             try:
@@ -151,7 +151,7 @@ class DirectoryFiles:
         path = f"{self.path}/{blob_name(digest)}"
         with failing("read", path):
             try:
-                descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+                descriptor = open_file(path)
             except FileNotFoundError:
                 raise NotFoundError(f"there is no blob {digest} in {shown(self.path)}") from None
             try:
@@ -174,19 +174,16 @@ class DirectoryFiles:
         """Write what `change` makes of index.json; False if another process is doing so, to be called again."""
         self._prepare()
         with failing("write", f"{self.path}/index.json"):
-            lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+            # On a file system without locks, another process may forget this image, but the file stays whole.
+            lock = DirectoryLock(self.path)
         try:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not lock.held:
                 return False
-            except OSError:
-                pass  # on a file system without locks, another process may forget this image, but the file stays whole
             with _INDEX_LOCK:
                 _write_file(f"{self.path}/index.json", change(self.read("index.json")))
             return True
         finally:
-            os.close(lock)
+            lock.release()
 
     def sweep(self) -> None:
         """Remove the temporary files of writers that were killed."""
@@ -244,7 +241,7 @@ def read_all(descriptor: int, offset: int, size: int, path: str) -> bytes:
     """Read `size` bytes at once."""
     pieces: list[bytes] = []
     while size:
-        piece = os.pread(descriptor, size, offset)
+        piece = read_at(descriptor, size, offset)
         if not piece:
             raise ArchiveError(f"{shown(path)} shrank while it was read")
         pieces.append(piece)

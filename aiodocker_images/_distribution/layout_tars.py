@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from aiodocker_images._archive.files import OutputFile, failing
+from aiodocker_images._system.files import copy_in_kernel, open_file, read_at, write_at
 from aiodocker_images.errors import ArchiveError, NotFoundError, shown
 
 from .layout_files import BlobFile, BlobOutput, blob_name, limited, read_all, regular_size, remove_stale
@@ -37,7 +38,7 @@ class TarFiles:
     def __init__(self, path: str) -> None:
         self.path = path
         with failing("read", path):
-            self._descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+            self._descriptor = open_file(path)
             try:
                 regular_size(self._descriptor)
                 self.members = scan(self._descriptor, path)
@@ -262,7 +263,7 @@ class _BlobInTar:
 def _write_at(descriptor: int, data: bytes, position: int) -> None:
     view = memoryview(data)
     while view:
-        written = os.pwrite(descriptor, view, position)
+        written = write_at(descriptor, view, position)
         position += written
         view = view[written:]
 
@@ -271,21 +272,17 @@ def _copy(  # noqa: PLR0917 - two places and a size
     source: int, offset: int, size: int, target: int, position: int, path: str
 ) -> Generator[None, None, None]:
     """Copy bytes between two files, within the kernel where it can; every step takes a bounded time."""
-    in_kernel = hasattr(os, "copy_file_range")
+    in_kernel = True
     done = since = 0
     while done < size:
         wanted = min(size - done, _COPY_SIZE)
         copied = 0
         with failing("write", path):
             if in_kernel:
-                try:
-                    copied = os.copy_file_range(source, target, wanted, offset + done, position + done)
-                except OSError as error:
-                    if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EIO}:
-                        raise
-                    in_kernel = False  # between two file systems that cannot
+                copied = copy_in_kernel(source, target, wanted, offset + done, position + done)
             if not copied:
-                piece = os.pread(source, min(wanted, 1 << 20), offset + done)
+                in_kernel = False
+                piece = read_at(source, min(wanted, 1 << 20), offset + done)
                 if not piece:
                     raise OSError(errno.EIO, "it shrank while it was read")
                 _write_at(target, piece, position + done)

@@ -6,6 +6,7 @@ import os
 import tarfile
 from typing import Final, NamedTuple
 
+from aiodocker_images._system.files import read_at
 from aiodocker_images.errors import ArchiveError, shown
 
 __all__ = ["BLOCK", "END", "Member", "header", "padding", "scan"]
@@ -54,7 +55,7 @@ def scan(descriptor: int, path: str) -> dict[str, Member]:
     Raises `ArchiveError` for what is not a whole tar, is compressed, or has a name that leads out of it; and OSError.
     """
     end = os.fstat(descriptor).st_size
-    start = os.pread(descriptor, 8, 0)
+    start = read_at(descriptor, 8, 0)
     for magic, compression in _COMPRESSED.items():
         if start.startswith(magic):
             raise ArchiveError(f"{shown(path)} is compressed by {compression}: decompress it first")
@@ -62,7 +63,7 @@ def scan(descriptor: int, path: str) -> dict[str, Member]:
     extended: dict[str, str] = {}
     position = 0
     for _ in range(MAX_MEMBERS):
-        block = os.pread(descriptor, BLOCK, position)
+        block = read_at(descriptor, BLOCK, position)
         if block == END[:BLOCK]:
             return found
         try:
@@ -73,7 +74,7 @@ def scan(descriptor: int, path: str) -> dict[str, Member]:
         if member.type in _EXTENDED:
             if not 0 <= member.size <= MAX_EXTENDED_HEADER:
                 raise ArchiveError(f"{shown(path)} has an extended header of {member.size} bytes")
-            data = os.pread(descriptor, member.size, position)
+            data = read_at(descriptor, member.size, position)
             if len(data) != member.size:
                 raise _broken(path, position)
             extended |= _extended(member.type, data, path)

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import codecs
-import contextlib
 import errno
 import hashlib
 import json
 import logging
 import os
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, TypeVar
 
 import msgspec
 
-from aiodocker_images._regular_file import IrregularFileError, read_regular
 from aiodocker_images._struct import UNDECODABLE
+from aiodocker_images._system.files import IrregularFileError, read_regular
+from aiodocker_images._system.users import home_directory
 from aiodocker_images.errors import ConfigError, shown
 
 __all__ = [
@@ -28,7 +27,6 @@ __all__ = [
     "build_proxies",
     "config_directory",
     "first_value",
-    "home_directory",
     "http_headers",
     "is_header",
     "is_reserved",
@@ -264,14 +262,3 @@ def prune_filters(environ: Environment | Mapping[str, str]) -> list[str]:
         return []
     # Like the docker CLI, without those that are no name=value.
     return [each for each in config.member("pruneFilters", list[str]) or [] if "=" in each.lstrip("=")]
-
-
-def home_directory(environ: Environment | Mapping[str, str]) -> Path | None:
-    """Return the user's home directory: of the environment, or else of the user database, for services have no HOME."""
-    if given := environ.get("USERPROFILE" if sys.platform == "win32" else "HOME"):
-        return Path(given)
-    with contextlib.suppress(ImportError, KeyError):  # Windows has no such module, and not every user an entry
-        import pwd  # noqa: PLC0415 - where there is one
-
-        return Path(pwd.getpwuid(os.getuid()).pw_dir)
-    return None

@@ -17,6 +17,7 @@ import msgspec
 from aiodocker_images._aio.shared_runs import SharedRuns
 from aiodocker_images._aio.threads import in_thread
 from aiodocker_images._arguments import check_given, check_mapping, check_seconds
+from aiodocker_images._system.users import home_directory, user_id
 from aiodocker_images.credentials import (
     LOGGER,
     RegistryAuth,
@@ -28,7 +29,7 @@ from aiodocker_images.credentials import (
 )
 from aiodocker_images.errors import ConfigError, CredentialHelperError, shown, without_frames
 
-from .config import Environment, JSONConfig, config_directory, home_directory, usable_config, warn_once
+from .config import Environment, JSONConfig, config_directory, usable_config, warn_once
 from .credential_helpers import CredentialHelpers
 
 __all__ = ["DockerKeychain"]
@@ -314,8 +315,8 @@ def podman_files(environ: Environment | Mapping[str, str]) -> Iterator[Path]:
     if sys.platform == "linux":
         if runtime := environ.get("XDG_RUNTIME_DIR"):
             yield Path(runtime, "containers/auth.json")
-        else:
-            yield Path(f"/run/containers/{os.getuid()}/auth.json")
+        elif (user := user_id()) is not None:
+            yield Path(f"/run/containers/{user}/auth.json")
     if config := environ.get("XDG_CONFIG_HOME"):
         yield Path(config, "containers/auth.json")
     elif (home := home_directory(environ)) is not None:

@@ -11,6 +11,7 @@ import aiohttp
 from aiodocker_images._aio.threads import in_thread
 from aiodocker_images._dockercli.config import Environment, http_headers
 from aiodocker_images._dockercli.network import custom_headers, proxy_for
+from aiodocker_images._system.sockets import has_unix_sockets
 from aiodocker_images.endpoint import Endpoint
 from aiodocker_images.errors import ConfigError, DaemonUnreachableError
 
@@ -70,6 +71,11 @@ class Link:
             environment = Environment(os.environ)
             self.headers = custom_headers(environment) or await in_thread(http_headers, environment)
         endpoint = self._endpoint
+        if endpoint.scheme in {"unix", "ssh"} and not has_unix_sockets():
+            raise ConfigError(
+                f"{endpoint} (from {endpoint.source}) needs unix sockets, which Python does not have on this platform:"
+                " use npipe:// or tcp:// with TLS"
+            )
         if endpoint.tls is not None and self._tls is None:
             self._tls = await in_thread(client_context, endpoint.tls, endpoint.source)
         if endpoint.scheme == "ssh":

@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import pkgutil
 from asyncio.trsock import TransportSocket
 from typing import TYPE_CHECKING, Final, Self
@@ -25,6 +24,7 @@ import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
 from aiodocker_images._aio.threads import retrieve
+from aiodocker_images._system.sockets import receive
 
 from .framing import MAX_OVERHEAD
 
@@ -157,7 +157,7 @@ class Guard(asyncio.Protocol):
             return
         with contextlib.suppress(OSError):  # nothing more is there, or the connection was reset
             for _ in range(MAX_OVERHEAD // REST):
-                if not (data := os.read(connection.fileno(), REST)):
+                if not (data := receive(connection, REST)):
                     break
                 self.data_received(data)
 

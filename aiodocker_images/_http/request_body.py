@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import select
 import socket
 from asyncio.trsock import TransportSocket
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -16,6 +15,7 @@ from aiohttp.abc import AbstractStreamWriter
 
 from aiodocker_images._aio.threads import outlast, retrieve
 from aiodocker_images._archive.streams import SEND_SIZE, ArchiveUpload
+from aiodocker_images._system.sockets import hung_up, is_unix
 from aiodocker_images.errors import StreamStalledError
 
 __all__ = ["Body"]
@@ -120,12 +120,7 @@ class Body(aiohttp.Payload):
         transport, connection = self._transport, self._unix_socket()
         if transport is None:
             return False
-        if connection is not None:
-            poll = select.poll()
-            poll.register(connection.fileno(), 0)  # a hang-up is told unasked
-            if not poll.poll(0):
-                return False
-        elif not transport.is_closing():
+        if not transport.is_closing() and (connection is None or not hung_up(connection.fileno())):
             return False
         # asyncio tells of it only the protocol, which is aiohttp's.
         while not transport.is_closing():  # noqa: ASYNC110 - there is no event to wait for
@@ -148,9 +143,9 @@ class Body(aiohttp.Payload):
             return None
         connection: TransportSocket | None = self._transport.get_extra_info("socket")
         secured = self._transport.get_extra_info("sslcontext") is not None
-        if connection is None or secured or not hasattr(socket, "AF_UNIX"):  # as on Windows
+        if connection is None or secured:
             return None
-        return connection if connection.family == socket.AF_UNIX else None
+        return connection if is_unix(connection.family) else None
 
     async def _taken(self, step: Awaitable[None]) -> None:
         """Wait until the daemon has taken what it was sent."""

@@ -8,21 +8,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import stat
-import sys
-import tempfile
 from collections.abc import Generator
 from pathlib import Path
 from typing import Final, Self
 
 from aiodocker_images._aio.threads import in_thread
-from aiodocker_images._regular_file import IrregularFileError, open_regular
+from aiodocker_images._system.files import IrregularFileError, open_regular, sync_directory
+from aiodocker_images._system.locks import FileLock
+from aiodocker_images._system.replacing import Replacement
 from aiodocker_images.errors import ConfigError, shown
 
 from .records import HEADER, JournalState, Record, decode, encode
-
-if sys.platform != "win32":
-    import fcntl
 
 __all__ = ["MAX_JOURNAL", "Journal"]
 
@@ -39,6 +35,7 @@ class Journal:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._descriptor: int | None = None
+        self._lock = FileLock(path or "")
         self._size = 0
         self._lines = 0
         self._writing = asyncio.Lock()
@@ -132,7 +129,7 @@ class Journal:
             self._size, self._lines = whole, count
             if whole == 0:
                 self._write(descriptor, HEADER)
-                _sync_directory(path)
+                sync_directory(path.parent)
             elif count > len(records := self.state.records()) + SPARE_RECORDS:
                 self._rewrite(path, records)
                 self._lines = len(records)
@@ -141,7 +138,7 @@ class Journal:
         while True:
             descriptor = _opened(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
             try:
-                _lock(descriptor, path)
+                self._take_lock(descriptor, path)
                 # Another may have rewritten it since it was opened.
                 if os.path.samestat(os.fstat(descriptor), os.stat(path)):  # noqa: PTH116 - beside its twin
                     return descriptor
@@ -152,26 +149,27 @@ class Journal:
                 raise
             os.close(descriptor)
 
+    def _take_lock(self, descriptor: int, path: Path) -> None:
+        if not self._lock.take(descriptor):
+            raise ConfigError(f"the journal {path} is in use by another run")
+
     def _rewrite(self, path: Path, records: list[Record]) -> None:
         """Put a journal of these records in the place of the old one, whole or not at all."""
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        if self._descriptor is None:
+            return
+        replacement = Replacement(path)
         size = self._size
         try:
-            _lock(descriptor, path)
+            self._take_lock(replacement.descriptor, path)
             content = HEADER + b"".join(encode(record) for record in records)
             self._size = 0
-            self._write(descriptor, content)
-            if sys.platform != "win32":
-                os.fchmod(descriptor, stat.S_IMODE(path.stat().st_mode))
-            Path(name).replace(path)
+            self._write(replacement.descriptor, content)
+            replacement.resemble(path.stat())
+            replacement.commit_over(self._descriptor)
         except BaseException:
             self._size = size
-            os.close(descriptor)
-            Path(name).unlink(missing_ok=True)
+            replacement.discard()
             raise
-        self._close()
-        self._descriptor = descriptor
-        _sync_directory(path)
 
     def _append(self, data: bytes) -> None:
         try:
@@ -200,6 +198,7 @@ class Journal:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+        self._lock.release()
 
 
 def _opened(path: Path, flags: int) -> int:
@@ -218,23 +217,6 @@ def _content(descriptor: int, path: Path) -> bytes:
     while len(data) < size and (piece := os.read(descriptor, size - len(data))):
         data += piece
     return bytes(data)
-
-
-def _lock(descriptor: int, path: Path) -> None:
-    if sys.platform != "win32":
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(f"the journal {path} is in use by another run") from None
-
-
-def _sync_directory(path: Path) -> None:
-    if sys.platform != "win32":
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
 
 
 @contextlib.contextmanager

@@ -41,7 +41,7 @@ from typing import Final, Literal, Self, TypeVar
 import msgspec
 
 from aiodocker_images._aio.threads import in_thread
-from aiodocker_images._regular_file import read_regular
+from aiodocker_images._system.files import read_regular
 from aiodocker_images.credentials import Keychain, RegistryAuth
 from aiodocker_images.errors import ConfigError, InvalidArgumentError, InvalidReferenceError, shown
 from aiodocker_images.models import Platform

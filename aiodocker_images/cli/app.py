@@ -10,9 +10,10 @@ from typing import Annotated, Final
 import typer
 
 from aiodocker_images import DockerError, __version__
+from aiodocker_images._system.signals import BROKEN_PIPE, end_process
 
 from . import exits
-from .exits import STATUSES, Stopped, end_by
+from .exits import STATUSES, Stopped
 from .failures import headline, status_of
 from .lazy_commands import LazyGroup, Listed
 from .session import Session, session_of
@@ -157,12 +158,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(session, arguments)
     except Stopped as stopped:
         note(f"{PROGRAM}: stopped by {stopped}")
-        end_by(stopped.number)
+        end_process(stopped.number)
     except KeyboardInterrupt:
         note("")
-        end_by(signal.SIGINT)
+        end_process(signal.SIGINT)
     except NobodyReadsError:
-        end_by(signal.SIGPIPE)
+        end_process(BROKEN_PIPE)
 
 
 def _run(session: Session, arguments: Sequence[str] | None) -> int:

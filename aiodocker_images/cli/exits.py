@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import threading
 from collections.abc import Awaitable, Callable
 from typing import Final, NoReturn, TypeVar
 
-__all__ = ["DONE", "FAILED", "SOME_FAILED", "STATUSES", "USAGE", "Stopped", "end_by", "run"]
+from aiodocker_images._system.signals import StopSignals
+
+__all__ = ["DONE", "FAILED", "SOME_FAILED", "STATUSES", "USAGE", "Stopped", "run"]
 
 T = TypeVar("T")
 
@@ -24,7 +25,6 @@ failed, the others are done; 130 ended by Ctrl-C, 143 by SIGTERM, 129 by a hang-
 any more.\
 """
 
-_STOPS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SHOW_CURSOR: Final = b"\r\n\x1b[?25h"
 
 
@@ -44,9 +44,10 @@ def run(work: Callable[[], Awaitable[T]]) -> T:
     import asyncio  # noqa: PLC0415 - `--help` needs no event loop
 
     received: list[int] = []
+    signals = StopSignals()
 
     async def main() -> T:
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        task = asyncio.current_task()
         if task is None:
             raise RuntimeError("a coroutine that runs has a task")
 
@@ -56,9 +57,7 @@ def run(work: Callable[[], Awaitable[T]]) -> T:
             received.append(number)
             task.cancel()
 
-        for number in _STOPS if threading.current_thread() is threading.main_thread() else ():
-            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup and `&` of a script want it
-                loop.add_signal_handler(number, stop, number)
+        signals.listen(stop)
         return await work()
 
     try:
@@ -68,15 +67,8 @@ def run(work: Callable[[], Awaitable[T]]) -> T:
         if received:
             raise Stopped(received[0]) from None
         raise
-
-
-def end_by(number: int) -> NoReturn:
-    """End this process by a signal: whoever waits for it sees the truth, and a shell ends its loop, too."""
-    with contextlib.suppress(ValueError):  # not in the main thread
-        signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
-        os.kill(os.getpid(), number)
-    raise SystemExit(128 + number)
+    finally:
+        signals.restore()
 
 
 def _leave(number: int) -> NoReturn:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import select
 from collections.abc import Generator
 from pathlib import Path
 from typing import IO, Final
 
 from aiodocker_images._archive.context_files import MAX_DOCKERFILE
 from aiodocker_images._archive.dockerfile import HEAD_SIZE, archive_around, is_archive
+from aiodocker_images._system.files import ready
 
 from .terminal import StandardStreamError
 
 __all__ = ["read_context", "read_dockerfile"]
 
 _PIECE: Final = 1 << 20
-_POLL_SECONDS: Final = 0.02
 
 
 def read_context(source: str | IO[bytes]) -> Generator[bytes, None, None]:
@@ -58,7 +57,7 @@ def read_dockerfile(source: str | IO[bytes]) -> bytes:
 
 def _pieces(file: IO[bytes]) -> Generator[bytes, None, None]:
     while True:
-        if not select.select([file], [], [], _POLL_SECONDS)[0]:
+        if not ready(file.fileno()):
             yield b""
         elif piece := file.read(_PIECE):
             yield piece

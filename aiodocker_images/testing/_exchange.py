@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import select
 import socket
 import struct
 from collections.abc import AsyncGenerator, Mapping
@@ -13,12 +12,13 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qsl, unquote
 
+from aiodocker_images._system import sockets
+
 from .faults import Fault, Injection
 
 PIECE: Final = 64 << 10
 POLL: Final = 0.005  # seconds between two looks at whether a client that is kept waiting has left
 _RESET_AT_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER, for no time
-_HUNG_UP: Final = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
 _ESTABLISHED: Final = "01"  # in /proc/net/tcp
 
 
@@ -189,9 +189,7 @@ def hung_up(writer: asyncio.StreamWriter) -> bool:
     peer: socket.socket | None = writer.get_extra_info("socket")
     if peer is None or peer.fileno() < 0:
         return True
-    poll = select.poll()
-    poll.register(peer.fileno(), getattr(select, "POLLRDHUP", 0))
-    return any(event & _HUNG_UP for _, event in poll.poll(0)) or _waits_to_close(writer)
+    return sockets.hung_up(peer.fileno(), half=True) or _waits_to_close(writer)
 
 
 def _waits_to_close(writer: asyncio.StreamWriter) -> bool:

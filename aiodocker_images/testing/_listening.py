@@ -10,6 +10,8 @@ from collections.abc import AsyncGenerator, Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final
 
+from aiodocker_images._system.sockets import unix_socket
+
 BACKLOG: Final = 4096
 _ACCEPTED_AT_ONCE: Final = 128  # the loop's other work has its turn between
 _POLL: Final = 0.005  # seconds
@@ -19,7 +21,7 @@ def unix_listener(path: Path) -> socket.socket:
     """Return a socket that listens at a path, instead of one that another server has left there."""
     if path.is_socket():
         path.unlink()
-    listener = socket.socket(socket.AF_UNIX)
+    listener = unix_socket()
     try:
         listener.bind(str(path))
         listener.listen(BACKLOG)

@@ -19,11 +19,11 @@ from aiodocker_images._dockercli.config import (
     JSONConfig,
     build_proxies,
     config_directory,
-    home_directory,
     http_headers,
     read_config,
     usable_config,
 )
+from aiodocker_images._system.users import home_directory
 from aiodocker_images.errors import ConfigError
 
 
