@@ -28,6 +28,7 @@ __all__ = [
     "config_directory",
     "first_value",
     "http_headers",
+    "images_format",
     "is_header",
     "is_reserved",
     "prune_filters",
@@ -249,6 +250,13 @@ def build_proxies(environ: Environment | Mapping[str, str], endpoint: str) -> di
             given = {variable: text for variable, text in texts.items() if text}
             return given | {variable.lower(): text for variable, text in given.items()}
     return {}
+
+
+def images_format(environ: Environment | Mapping[str, str]) -> str:
+    """Return the `imagesFormat` of config.json, how a list of images is written by default; an empty text without."""
+    directory = config_directory(environ)
+    config = usable_config(directory / "config.json") if directory is not None else None
+    return (config.usable("imagesFormat", str) or "") if config is not None else ""
 
 
 def prune_filters(environ: Environment | Mapping[str, str]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Final, NoReturn, TypeVar
 
 from aiodocker_images._system.signals import StopSignals
 
-__all__ = ["DONE", "FAILED", "SOME_FAILED", "STATUSES", "USAGE", "Stopped", "run"]
+__all__ = ["BAD_TEMPLATE", "DONE", "FAILED", "SOME_FAILED", "STATUSES", "USAGE", "Stopped", "run"]
 
 T = TypeVar("T")
 
@@ -18,11 +18,13 @@ DONE: Final = 0
 FAILED: Final = 1
 USAGE: Final = 2
 SOME_FAILED: Final = 3
+BAD_TEMPLATE: Final = 64
+"""That of the docker CLI for inspect, version and events; its other commands end with 1."""
 
 STATUSES: Final = """\
 Exit status: 0 done; 1 failed; 2 the command line makes no sense, and nothing was done; 3 some of several images
-failed, the others are done; 130 ended by Ctrl-C, 143 by SIGTERM, 129 by a hang-up, 141 because nobody reads the output
-any more.\
+failed, the others are done; 64 the template for inspect, version or events cannot be read; 130 ended by Ctrl-C, 143 by
+SIGTERM, 129 by a hang-up, 141 because nobody reads the output any more.\
 """
 
 _SHOW_CURSOR: Final = b"\r\n\x1b[?25h"

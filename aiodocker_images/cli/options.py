@@ -53,7 +53,9 @@ JSONFrames = Annotated[
 ]
 Format = Annotated[
     str,
-    typer.Option("--format", metavar="FORMAT", help="table, json, or a template of {{.Field}}s, after `table` too."),
+    typer.Option(
+        "--format", metavar="FORMAT", help="table, json, or a template in Go's language: {{.Field}}; after `table` too."
+    ),
 ]
 NoTrunc = Annotated[bool, typer.Option("--no-trunc", help="Do not shorten anything.")]
 All = Annotated[bool, typer.Option("--all", "-a")]

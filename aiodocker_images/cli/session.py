@@ -12,12 +12,13 @@ import typer
 from aiodocker_images import DockerError, InvalidArgumentError, InvalidPlatformError, InvalidReferenceError
 
 from . import exits, failures
+from .gotemplate.values import TemplateError
 from .terminal import PROGRAM, note
 
 if TYPE_CHECKING:
     from aiodocker_images import Endpoint, ImageService, Keychain
 
-__all__ = ["Session", "filters_of", "session_of", "usage"]
+__all__ = ["Session", "filling", "filters_of", "session_of", "usage"]
 
 T = TypeVar("T")
 
@@ -90,6 +91,16 @@ def usage() -> Generator[None, None, None]:
         if isinstance(error, DockerError):
             raise
         raise typer.BadParameter(str(error)) from error
+
+
+@contextmanager
+def filling(status: int = exits.FAILED) -> Generator[None, None, None]:
+    """Tell what is wrong with a template, in the docker CLI's words, and leave with this status."""
+    try:
+        yield
+    except TemplateError as error:
+        note(f"{PROGRAM}: {failures.headline(ValueError(f'template parsing error: {error}'))}")
+        raise typer.Exit(status) from error
 
 
 def filters_of(given: Sequence[str]) -> dict[str, list[str]]:

@@ -1,73 +1,100 @@
-"""Rows as tables, JSON lines or templates, byte for byte as the docker CLI lays them out. Pure."""
+"""Rows as tables, JSON lines or by templates, byte for byte as the docker CLI lays them out. Pure."""
 
 from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final, TypeAlias
 
-import msgspec
-
-from .template import Template, TemplateError
+from .gotemplate.functions import HEADER_FUNCTIONS
+from .gotemplate.template import Template
+from .gotemplate.values import Map, Struct, TemplateError
 from .terminal import visible
 
-__all__ = ["Columns", "Listing", "Row", "laid_out", "shortened"]
+__all__ = ["Columns", "Listing", "aligned", "shortened", "template_of"]
 
 _MINIMUM: Final = 10  # of a column
 _GAP: Final = 3
 
-Row: TypeAlias = "Mapping[str, str]"
-"""A line by the names that the docker CLI's templates and JSON have for its fields."""
+Columns: TypeAlias = "Sequence[str]"
+"""The names of fields, in order: what a table shows of a row."""
 
-Columns: TypeAlias = "Mapping[str, str]"
-"""Headings by the names of their fields, in order: what a table shows of a row."""
+
+def template_of(chosen: str) -> Template:
+    """Read a format that is "json" or a template. Raises `TemplateError`."""
+    return Template("{{json .}}" if chosen == "json" else chosen)
 
 
 class Listing:
-    """How rows are written: "table", "json", a template, or "table" and a template.
+    """How rows are written: "table", "json", a template, or "table" and a template behind it.
 
-    `columns` are what a table shows; `headings` are those of other fields, for templates that name them. Raises
-    `TemplateError` for a format that is none.
+    `columns` are the fields that a table shows, `headings` those of all fields. `raw` is a template for the format of
+    that name, where a listing has one. Raises `TemplateError` for a format that cannot be read.
     """
 
-    def __init__(self, chosen: str, columns: Columns, headings: Mapping[str, str] | None = None) -> None:
-        name, _, rest = chosen.partition(" ")
-        self._as_json = chosen == "json"
-        self._columns = columns
-        self._headings = {**(headings or {}), **columns}
-        self._in_columns = name in ("", "table")
-        self._template: Template | None = None
-        if chosen not in ("", "table", "json"):
-            self._template = Template(rest.strip(" ") if name == "table" else chosen)
-            if not self._template.fields:
-                raise TemplateError(f"{chosen[:80]!r} is no format: table, json, or a template such as '{{{{.ID}}}}'")
+    def __init__(self, chosen: str, columns: Columns, headings: Mapping[str, str], *, raw: str | None = None) -> None:
+        self._headings = headings
+        self._in_columns = chosen.startswith("table") or not chosen
+        if chosen in ("", "table"):
+            chosen = "\t".join(f"{{{{.{name}}}}}" for name in columns)
+        elif chosen == "raw" and raw is not None:
+            chosen = raw
+        else:
+            chosen = chosen.removeprefix("table").strip(" ").replace("\\t", "\t").replace("\\n", "\n")
+        self._template = template_of(chosen)
 
-    def write(self, rows: Sequence[Row]) -> str:
-        """Return the rows as text. Raises `TemplateError` for a field that they do not have."""
-        if self._as_json:
-            return "".join(f"{msgspec.json.encode(row).decode()}\n" for row in rows)
-        if self._in_columns:  # which a tab or the end of a line in a cell would break
-            rows = [{name: visible(value) for name, value in row.items()} for row in rows]
-        if self._template is None:
-            return laid_out([list(self._columns.values()), *([row[name] for name in self._columns] for row in rows)])
-        lines = [self._template.fill(row) for row in rows]
+    def write(self, rows: Iterable[Struct]) -> str:
+        """Return the rows as text. Raises `TemplateError` if the template asks for what they do not have."""
         if not self._in_columns:
-            return "".join(f"{line}\n" for line in lines)
-        known = {**{name: name.upper() for row in rows[:1] for name in row}, **self._headings}
-        return laid_out([line.split("\t") for line in (self._template.fill(known), *lines)])
+            return "".join(f"{self._template.execute(row)}\n" for row in rows)
+        lines = [self._template.execute(_in_cells(row)) for row in rows]
+        return aligned("".join(f"{line}\n" for line in (self._heading(), *lines)), _MINIMUM, _GAP)
+
+    def _heading(self) -> str:
+        try:
+            return self._template.execute(Map(self._headings, "map[string]string", zero=""), functions=HEADER_FUNCTIONS)
+        except TemplateError as error:  # a template need not be one for texts alone
+            return error.written
 
 
-def laid_out(lines: Iterable[Sequence[str]]) -> str:
-    """Line up cells in columns: three spaces between them, none narrower than ten; the last is as it is."""
-    cells = [list(line) for line in lines]
-    widths = [
-        max([_MINIMUM, *(len(line[number]) + _GAP for line in cells if number < len(line) - 1)])
-        for number in range(max((len(line) for line in cells), default=1) - 1)
-    ]
-    # As Go's tabwriter does, widths count characters; what is one character and two cells wide moves the rest.
-    return "".join(
-        "".join([*(cell.ljust(width) for cell, width in zip(line[:-1], widths, strict=False)), line[-1]]) + "\n"
-        for line in cells
+def _in_cells(row: Struct) -> Struct:
+    """Return a row without tabs and ends of lines in its values, which would break the columns."""
+    return replace(
+        row,
+        members={name: visible(value) if isinstance(value, str) else value for name, value in row.members.items()},
+    )
+
+
+def aligned(text: str, minimum: int, gap: int) -> str:
+    """Line up what stands between tabs, as Go's tabwriter does: a column ends where a line does not have it.
+
+    No column is narrower than `minimum`, and each is `gap` wider than the widest of its cells. The last cell of a line
+    is as it is.
+    """
+    lines = [line.split("\t") for line in text.split("\n")]
+    widths: list[list[int]] = [[] for _ in lines]
+    blocks = [(0, len(lines))]  # lines of which all have the column before
+    while blocks:
+        start, end = blocks.pop()
+        column = len(widths[start]) if start < end else 0
+        first = start
+        while first < end:
+            last = first
+            while last < end and column < len(lines[last]) - 1:
+                last += 1
+            if last == first:
+                first += 1
+                continue
+            # As with Go, widths count characters: one that is two cells wide moves the rest.
+            width = max(minimum, *(len(line[column]) + gap for line in lines[first:last]))
+            for place in range(first, last):
+                widths[place].append(width)
+            blocks.append((first, last))
+            first = last
+    return "\n".join(
+        "".join([*(cell.ljust(width) for cell, width in zip(line, places, strict=False)), line[-1]])
+        for line, places in zip(lines, widths, strict=True)
     )
 
 

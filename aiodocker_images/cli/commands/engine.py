@@ -3,41 +3,57 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Final
+from typing import Annotated, Final, cast
 
-import msgspec
 import typer
 
-from aiodocker_images import Event, ImageDiskUsage, ImageService, Reference, __version__
+from aiodocker_images import ConfigError, Event, ImageDiskUsage, ImageService, Platform, Reference, __version__
+from aiodocker_images.api_version import MAXIMUM, APIVersion
+from aiodocker_images.cli.documents import row, typed_event, typed_version
+from aiodocker_images.cli.exits import BAD_TEMPLATE
+from aiodocker_images.cli.gotemplate.values import List, Struct, TemplateError, Value
 from aiodocker_images.cli.options import Filter, Format
-from aiodocker_images.cli.session import filters_of, session_of, usage
-from aiodocker_images.cli.tables import Listing, Row
-from aiodocker_images.cli.template import Template
+from aiodocker_images.cli.session import Session, filling, filters_of, session_of, usage
+from aiodocker_images.cli.tables import Listing, aligned, template_of
 from aiodocker_images.cli.terminal import PROGRAM, clean, say
 from aiodocker_images.cli.units import from_nanoseconds, size
 
-from .images import NONE, image_row
+from .images import HEADINGS as IMAGE_HEADINGS
+from .images import NONE, RAW_WITH_DIGEST, image_row
 
 __all__ = ["df", "endpoint", "events", "ping", "version"]
 
-COLUMNS: Final = {
-    "Type": "TYPE",
-    "TotalCount": "TOTAL",
+COLUMNS: Final = ("Type", "TotalCount", "Active", "Size", "Reclaimable")
+HEADINGS: Final = {
     "Active": "ACTIVE",
-    "Size": "SIZE",
     "Reclaimable": "RECLAIMABLE",
-}
-IMAGE_COLUMNS: Final = {
-    "Repository": "REPOSITORY",
-    "Tag": "TAG",
-    "ID": "IMAGE ID",
-    "CreatedSince": "CREATED",
     "Size": "SIZE",
-    "SharedSize": "SHARED SIZE",
-    "UniqueSize": "UNIQUE SIZE",
-    "Containers": "CONTAINERS",
+    "TotalCount": "TOTAL",
+    "Type": "TYPE",
 }
+RAW: Final = """\
+type: {{.Type}}
+total: {{.TotalCount}}
+active: {{.Active}}
+size: {{.Size}}
+reclaimable: {{.Reclaimable}}
+"""
+IMAGE_COLUMNS: Final = (
+    "Repository",
+    "Tag",
+    "ID",
+    "CreatedSince",
+    "Size",
+    "SharedSize",
+    "UniqueSize",
+    "Containers",
+)
+VERSION_COLUMN: Final = 20  # as wide as the docker CLI makes it, at least
+VERBOSE_RAW: Final = f"{{{{range .Images}}}}type: Image\n{RAW_WITH_DIGEST}\n{{{{end -}}}}"
 
 
 def df(
@@ -47,31 +63,40 @@ def df(
     chosen: Format = "",
 ) -> None:
     """Show the disk that images take."""
-    with usage():
-        listing = Listing(chosen, IMAGE_COLUMNS if verbose else COLUMNS)
-    used = session_of(context).run(lambda service: service.disk_usage(verbose=verbose))
-    rows = [_row(used)]
-    if verbose:
-        now = datetime.now(UTC)
-        rows = [
-            image_row(image, now, *_first_name(image.repo_tags), NONE, truncate=chosen in ("", "table"))
-            for image in used.items
-        ]
-    with usage():
-        text = listing.write(rows)
+    session = session_of(context)
+    with filling():
+        if verbose and chosen not in ("", "table"):
+            # All images are one document then, as with the docker CLI.
+            template = template_of(VERBOSE_RAW if chosen == "raw" else chosen.replace("\\t", "\t").replace("\\n", "\n"))
+            images = _image_rows(session.run(lambda service: service.disk_usage(verbose=True)), truncate=False)
+            whole: dict[str, Value] = {"Images": List(images, "[]*formatter.imageContext")}
+            text = template.execute(Struct("*formatter.diskUsageContext", whole, lambda: whole))
+            say(f"{text}\n" if chosen == "json" else text)
+            return
+        listing = (
+            Listing(chosen, COLUMNS, HEADINGS, raw=RAW) if not verbose else Listing("", IMAGE_COLUMNS, IMAGE_HEADINGS)
+        )
+        used = session.run(lambda service: service.disk_usage(verbose=verbose))
+        text = listing.write(_image_rows(used, truncate=True) if verbose else [_row(used)])
     say(text)
 
 
-def _row(used: ImageDiskUsage) -> Row:
+def _image_rows(used: ImageDiskUsage, *, truncate: bool) -> list[Struct]:
+    now = datetime.now(UTC)
+    return [image_row(image, now, *_first_name(image.repo_tags), "", truncate=truncate) for image in used.items]
+
+
+def _row(used: ImageDiskUsage) -> Struct:
     total, reclaimable = used.total_size or 0, used.reclaimable or 0
     percent = f" ({reclaimable * 100 // total}%)" if total > 0 else ""
-    return {
+    members = {
         "Active": str(used.active_count or 0),
         "Reclaimable": f"{size(reclaimable)}{percent}",
         "Size": size(total),
         "TotalCount": str(used.total_count or 0),
         "Type": "Images",
     }
+    return row("*formatter.diskUsageImagesContext", members)
 
 
 def _first_name(names: tuple[str, ...]) -> tuple[str, str]:
@@ -96,21 +121,26 @@ def events(
 ) -> None:
     """Show what happens to images, across restarts of the Engine."""
     narrowed = filters_of(filters)
-    with usage():
-        template = Template(chosen) if chosen not in ("", "json") else None
+    template = None
+    if chosen:
+        with filling(BAD_TEMPLATE):
+            template = template_of(chosen)
+            template.execute(typed_event({}))  # as the docker CLI does: it may ask for what no event has
 
     async def shown(service: ImageService) -> None:
         with usage():
             stream = service.events(since=since, until=until, filters=narrowed)
         async with contextlib.aclosing(stream):
             async for event in stream:
-                if not chosen:
+                if template is None:
                     say(f"{_line(event)}\n")
-                elif template is None:
-                    say(f"{msgspec.json.encode(_document(event)).decode()}\n")
-                else:
-                    with usage():
-                        say(f"{template.fill(_document(event))}\n")
+                    continue
+                try:
+                    say(f"{template.execute(_document(event))}\n")
+                except TemplateError as fault:
+                    say(fault.written)
+                    with filling():
+                        raise
 
     session_of(context).run(shown)
 
@@ -123,18 +153,20 @@ def _line(event: Event) -> str:
     return clean(f"{time} {event.type} {event.action} {actor}{f' ({more})' if more else ''}")
 
 
-def _document(event: Event) -> dict[str, object]:
-    return {
-        "Type": event.type,
-        "Action": event.action,
-        "Actor": {
-            "ID": event.actor.id if event.actor else "",
-            "Attributes": dict(event.actor.attributes) if event.actor else {},
-        },
-        "scope": event.scope,
-        "time": event.time_nano // 1_000_000_000,
-        "timeNano": event.time_nano,
-    }
+def _document(event: Event) -> Value:
+    actor = event.actor.id if event.actor else ""
+    return typed_event(
+        {
+            "status": event.action,
+            "id": actor,
+            "Type": event.type,
+            "Action": event.action,
+            "Actor": {"ID": actor, "Attributes": dict(event.actor.attributes) if event.actor else {}},
+            "scope": event.scope,
+            "time": event.time_nano // 1_000_000_000,
+            "timeNano": event.time_nano,
+        }
+    )
 
 
 def endpoint(context: typer.Context) -> None:
@@ -157,17 +189,21 @@ def version(
 ) -> None:
     """Show the versions of this program, of the Engine and of its parts."""
     session = session_of(context)
-    with usage():
-        template = Template(chosen) if chosen not in ("", "json") else None
-    server = session.run(lambda service: service.version())
-    document = {"Client": {"Name": PROGRAM, "Version": __version__}, "Server": msgspec.to_builtins(server)}
+    with filling(BAD_TEMPLATE):
+        template = template_of(chosen) if chosen else None
+
     if template is not None:
-        with usage():
-            say(f"{template.fill(document)}\n")
+        # The Engine's own words: with what is newer than this library.
+        document = session.run(lambda service: service.request("GET", "/version"))
+        whole = typed_version({"Client": _client(session, document), "Server": document})
+        with filling():
+            try:
+                say(aligned(f"{template.execute(whole)}\n", VERSION_COLUMN, 1))
+            except TemplateError as fault:
+                say(aligned(f"{fault.written}\n", VERSION_COLUMN, 1))
+                raise
         return
-    if chosen == "json":
-        say(f"{msgspec.json.encode(document).decode()}\n")
-        return
+    server = session.run(lambda service: service.version())
     lines = [
         "Client:",
         f" {'Version:':18}{__version__}",
@@ -180,3 +216,22 @@ def version(
         *(f" {f'{component.name}:':18}{component.version}" for component in server.components),
     ]
     say("".join(f"{line}\n" for line in lines))
+
+
+def _client(session: Session, server: object) -> dict[str, object]:
+    """Return what `version` says of this program, in the place of the docker CLI."""
+    spoken = os.environ.get("DOCKER_API_VERSION") or str(MAXIMUM)
+    if isinstance(server, Mapping):
+        newest = str(cast("Mapping[str, object]", server).get("ApiVersion"))
+        with contextlib.suppress(ConfigError):
+            spoken = str(min(APIVersion.parse(spoken), APIVersion.parse(newest)))
+    host = Platform.parse("windows" if sys.platform == "win32" else sys.platform)
+    return {
+        "Platform": {"Name": PROGRAM},
+        "Version": __version__,
+        "ApiVersion": spoken,
+        "DefaultAPIVersion": str(MAXIMUM),
+        "Os": host.os,
+        "Arch": host.architecture,
+        "Context": session.context or os.environ.get("DOCKER_CONTEXT") or "default",
+    }

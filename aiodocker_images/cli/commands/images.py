@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated, Final
 
@@ -22,7 +23,11 @@ from aiodocker_images import (
     Reference,
     RemovedImage,
 )
-from aiodocker_images._dockercli.config import prune_filters
+from aiodocker_images._dockercli.config import images_format, prune_filters
+from aiodocker_images.cli.documents import row, typed_image
+from aiodocker_images.cli.exits import BAD_TEMPLATE, FAILED
+from aiodocker_images.cli.gotemplate.template import Template
+from aiodocker_images.cli.gotemplate.values import Struct, TemplateError, untyped
 from aiodocker_images.cli.options import (
     All,
     Filter,
@@ -36,38 +41,41 @@ from aiodocker_images.cli.options import (
     check_names,
     each_of,
 )
-from aiodocker_images.cli.session import filters_of, session_of, usage
-from aiodocker_images.cli.tables import Listing, Row, shortened
-from aiodocker_images.cli.template import Template
+from aiodocker_images.cli.session import filling, filters_of, session_of
+from aiodocker_images.cli.tables import Listing, shortened
 from aiodocker_images.cli.terminal import clean, is_terminal, note, say
 from aiodocker_images.cli.units import age, local_time, rfc3339, size
 
 __all__ = ["history", "image_row", "inspect", "ls", "prune", "rm", "tag"]
 
 NONE: Final = "<none>"
-COLUMNS: Final = {"Repository": "REPOSITORY", "Tag": "TAG", "ID": "IMAGE ID", "CreatedSince": "CREATED", "Size": "SIZE"}
-DIGEST_COLUMNS: Final = {
-    "Repository": "REPOSITORY",
-    "Tag": "TAG",
+COLUMNS: Final = ("Repository", "Tag", "ID", "CreatedSince", "Size")
+DIGEST_COLUMNS: Final = ("Repository", "Tag", "Digest", "ID", "CreatedSince", "Size")
+HEADINGS: Final = {
+    "Containers": "CONTAINERS",
+    "CreatedAt": "CREATED AT",
+    "CreatedSince": "CREATED",
     "Digest": "DIGEST",
     "ID": "IMAGE ID",
-    "CreatedSince": "CREATED",
+    "Repository": "REPOSITORY",
+    "SharedSize": "SHARED SIZE",
     "Size": "SIZE",
+    "Tag": "TAG",
+    "UniqueSize": "UNIQUE SIZE",
 }
-HEADINGS: Final = {"CreatedAt": "CREATED AT", "SharedSize": "SHARED SIZE", "UniqueSize": "UNIQUE SIZE"}
-HISTORY_COLUMNS: Final = {
-    "ID": "IMAGE",
-    "CreatedSince": "CREATED",
-    "CreatedBy": "CREATED BY",
-    "Size": "SIZE",
+_RAW: Final = "image_id: {{.ID}}\ncreated_at: {{.CreatedAt}}\nvirtual_size: {{.Size}}\n"
+RAW: Final = f"repository: {{{{ .Repository }}}}\ntag: {{{{.Tag}}}}\n{_RAW}"
+RAW_WITH_DIGEST: Final = f"repository: {{{{ .Repository }}}}\ntag: {{{{.Tag}}}}\ndigest: {{{{.Digest}}}}\n{_RAW}"
+RAW_QUIET: Final = "image_id: {{.ID}}"
+HISTORY_COLUMNS: Final = ("ID", "CreatedSince", "CreatedBy", "Size", "Comment")
+EXACT_HISTORY_COLUMNS: Final = ("ID", "CreatedAt", "CreatedBy", "Size", "Comment")
+HISTORY_HEADINGS: Final = {
     "Comment": "COMMENT",
-}
-EXACT_HISTORY_COLUMNS: Final = {
-    "ID": "IMAGE",
     "CreatedAt": "CREATED AT",
     "CreatedBy": "CREATED BY",
+    "CreatedSince": "CREATED",
+    "ID": "IMAGE",
     "Size": "SIZE",
-    "Comment": "COMMENT",
 }
 COMMAND_WIDTH: Final = 45
 LONG_AGO: Final = datetime(2000, 1, 1, tzinfo=UTC)  # builds that are to be reproducible set such dates
@@ -88,8 +96,15 @@ def ls(
 ) -> None:
     """List the images that the Engine has."""
     narrowed = filters_of(filters)
-    with usage():
-        listing = Listing(chosen, DIGEST_COLUMNS if digests else COLUMNS, HEADINGS)
+    if not chosen and not quiet:
+        chosen = images_format(os.environ)
+    if quiet and chosen in ("", "table"):
+        chosen = "{{.ID}}"
+    elif digests and chosen.startswith("table") and chosen != "table" and "{{.Digest}}" not in chosen:
+        chosen += "\t{{.Digest}}"
+    raw = RAW_QUIET if quiet else RAW_WITH_DIGEST if digests else RAW
+    with filling():
+        listing = Listing(chosen, DIGEST_COLUMNS if digests else COLUMNS, HEADINGS, raw=raw)
     if reference is not None:
         narrowed.setdefault("reference", []).append(reference)
 
@@ -97,21 +112,20 @@ def ls(
         return await service.list(all=all_images, filters=narrowed, digests=digests)
 
     summaries = session_of(context).run(listed)
-    with_digests = digests or ".Digest" in chosen
-    rows = [
-        row
-        for summary in summaries
-        for row in image_rows(summary, datetime.now(UTC), digests=with_digests, own_rows=digests, truncate=not no_trunc)
-    ]
-    if quiet and chosen in ("", "table"):
-        say("".join(f"{row['ID']}\n" for row in rows))
-        return
-    with usage():
-        text = listing.write(rows)
+    now = datetime.now(UTC)
+    with_digests = digests or "{{.Digest}}" in chosen
+    with filling():
+        text = listing.write(
+            each
+            for summary in summaries
+            for each in image_rows(summary, now, digests=with_digests, own_rows=digests, truncate=not no_trunc)
+        )
     say(text)
 
 
-def image_rows(summary: ImageSummary, now: datetime, *, digests: bool, own_rows: bool, truncate: bool) -> Iterator[Row]:
+def image_rows(
+    summary: ImageSummary, now: datetime, *, digests: bool, own_rows: bool, truncate: bool
+) -> Iterator[Struct]:
     """Yield an image's rows: one for each tag, or with `digests` for each digest of the tag's repository.
 
     What has a digest and no tag has one row, or with `own_rows` one for each digest.
@@ -131,10 +145,10 @@ def image_rows(summary: ImageSummary, now: datetime, *, digests: bool, own_rows:
 
 def image_row(
     summary: ImageSummary, now: datetime, repository: str, tag: str, digest: str, *, truncate: bool = True
-) -> Row:
+) -> Struct:
     """Return one row under the names that the docker CLI has for its fields."""
     shared = summary.shared_size
-    return {
+    members = {
         "Containers": str(summary.containers) if summary.containers >= 0 else "N/A",
         "CreatedAt": local_time(summary.created),
         "CreatedSince": age(summary.created, now),
@@ -146,6 +160,7 @@ def image_row(
         "Tag": tag,
         "UniqueSize": size(summary.size - shared) if shared >= 0 else "N/A",
     }
+    return row("*formatter.imageContext", members)
 
 
 def short_id(image_id: str) -> str:
@@ -158,13 +173,13 @@ def inspect(
     images: Images,
     *,
     chosen: Annotated[
-        str, typer.Option("--format", "-f", metavar="FORMAT", help="json, or a template of {{.Field}}s.")
+        str, typer.Option("--format", "-f", metavar="FORMAT", help="json, or a template: {{.Field}}.")
     ] = "",
     platform: OnePlatform = None,
 ) -> None:
     """Show everything that the Engine knows of images, as JSON in its own words."""
     session = session_of(context)
-    with usage():
+    with filling(BAD_TEMPLATE):
         template = Template(chosen) if chosen not in ("", "json") else None
     check_names(images)
     errors: list[DockerError | None] = []
@@ -180,13 +195,36 @@ def inspect(
         return found
 
     documents = session.run(inspected)
-    if template is not None:
-        with usage():
-            say("".join(f"{template.fill(document)}\n" for document in documents))
-    else:
+    if template is None:
         text = msgspec.json.encode(documents)
         say(f"{(text if chosen else msgspec.json.format(text, indent=4)).decode()}\n")
+        session.finish(errors)
+        return
+    filled, faults = _filled(template, documents)
+    say(filled or "\n")  # as the docker CLI does without any image
+    for fault in faults:
+        with suppress(typer.Exit), filling():
+            raise fault
+    if faults:
+        session.report([error for error in errors if error is not None])
+        raise typer.Exit(FAILED)
     session.finish(errors)
+
+
+def _filled(template: Template, documents: list[object]) -> tuple[str, list[TemplateError]]:
+    """Fill a template in for each document. What is wrong with one of them leaves the others as they are."""
+    lines: list[str] = []
+    faults: list[TemplateError] = []
+    for document in documents:
+        try:
+            try:
+                lines.append(template.execute(typed_image(document)))
+            except TemplateError:
+                # As the docker CLI does: what its types do not have may be in the Engine's own words.
+                lines.append(template.execute(untyped(document), strict=True))
+        except TemplateError as fault:
+            faults.append(fault)
+    return "".join(f"{line}\n" for line in lines), faults
 
 
 async def _raw(service: ImageService, image: str, platform: str | None) -> object:
@@ -211,23 +249,22 @@ def history(
     async def steps(service: ImageService) -> list[HistoryItem]:
         return await service.history(image, platform=platform)
 
-    with usage():
-        listing = Listing(chosen, HISTORY_COLUMNS if human else EXACT_HISTORY_COLUMNS, HEADINGS)
-    now = datetime.now(UTC)
-    rows = [_history_row(step, now, human=human, truncate=not no_trunc) for step in session_of(context).run(steps)]
     if quiet and chosen in ("", "table"):
-        say("".join(f"{row['ID']}\n" for row in rows))
-        return
-    with usage():
-        text = listing.write(rows)
+        chosen = "{{.ID}}"
+    with filling():
+        listing = Listing(chosen, HISTORY_COLUMNS if human else EXACT_HISTORY_COLUMNS, HISTORY_HEADINGS)
+    now = datetime.now(UTC)
+    steps_made = session_of(context).run(steps)
+    with filling():
+        text = listing.write(_history_row(step, now, human=human, truncate=not no_trunc) for step in steps_made)
     say(text)
 
 
-def _history_row(step: HistoryItem, now: datetime, *, human: bool, truncate: bool) -> Row:
+def _history_row(step: HistoryItem, now: datetime, *, human: bool, truncate: bool) -> Struct:
     command = step.created_by.replace("\t", " ")
     created = rfc3339(step.created)
     since = "N/A" if step.created is None or step.created <= LONG_AGO else age(step.created, now)
-    return {
+    members = {
         "Comment": step.comment,
         "CreatedAt": created,
         "CreatedBy": shortened(command, COMMAND_WIDTH) if truncate else command,
@@ -235,6 +272,7 @@ def _history_row(step: HistoryItem, now: datetime, *, human: bool, truncate: boo
         "ID": short_id(step.id) if truncate else step.id,
         "Size": size(step.size, 3) if human else str(step.size),
     }
+    return row("*image.historyContext", members)
 
 
 def tag(

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import sys
 from typing import Annotated, Final
 
 import typer
 
 from aiodocker_images import DockerKeychain, ImageService, RegistryAuth, SearchResult
+from aiodocker_images.cli.documents import row
+from aiodocker_images.cli.gotemplate.values import Struct
 from aiodocker_images.cli.options import Filter, Format, NoTrunc
-from aiodocker_images.cli.session import filters_of, session_of, usage
-from aiodocker_images.cli.tables import Listing, Row, shortened
+from aiodocker_images.cli.session import filling, filters_of, session_of
+from aiodocker_images.cli.tables import Listing, shortened
 from aiodocker_images.cli.terminal import StandardStreamError, clean, is_terminal, note, say
 
 __all__ = ["login", "search"]
 
-COLUMNS: Final = {"Name": "NAME", "Description": "DESCRIPTION", "StarCount": "STARS", "IsOfficial": "OFFICIAL"}
+COLUMNS: Final = ("Name", "Description", "StarCount", "IsOfficial")
+HEADINGS: Final = {"Description": "DESCRIPTION", "IsOfficial": "OFFICIAL", "Name": "NAME", "StarCount": "STARS"}
 DESCRIPTION_WIDTH: Final = 45
-_WHOLE_ROW: Final = re.compile(r"\{\{\s*json\s+\.\s*\}\}")
 MAX_PASSWORD: Final = 64 << 10
 """Bytes of a password on standard input; registry tokens are long, but not endless."""
 
@@ -35,29 +36,28 @@ def search(
 ) -> None:
     """Search Docker Hub, or another registry that can be searched, for repositories."""
     narrowed = filters_of(filters)
-    with usage():
-        listing = Listing(chosen, COLUMNS)
+    with filling():
+        listing = Listing(chosen, COLUMNS, HEADINGS)
 
     async def found(service: ImageService) -> list[SearchResult]:
         return await service.search(term, limit=limit, filters=narrowed)
 
     results = session_of(context).run(found)
-    with usage():
-        text = listing.write([_row(each, chosen, truncate=not no_trunc) for each in results])
+    with filling():
+        text = listing.write(_row(each, truncate=not no_trunc) for each in results)
     say(text)
 
 
-def _row(found: SearchResult, chosen: str, *, truncate: bool) -> Row:
+def _row(found: SearchResult, *, truncate: bool) -> Struct:
     description = found.description.replace("\n", " ").replace("\r", " ")
-    # As the docker CLI does: a row as a whole is data for programs, however it is asked for.
-    as_json = chosen == "json" or _WHOLE_ROW.search(chosen) is not None
-    official = ("false", "true") if as_json else ("", "[OK]")
-    return {
+    members = {
         "Description": shortened(description, DESCRIPTION_WIDTH) if truncate else description,
-        "IsOfficial": official[found.is_official],
+        "IsOfficial": "[OK]" if found.is_official else "",
         "Name": found.name,
         "StarCount": str(found.star_count),
     }
+    # As from the docker CLI, a row as a whole is for programs.
+    return row("*registry.searchContext", members, {**members, "IsOfficial": "true" if found.is_official else "false"})
 
 
 def login(

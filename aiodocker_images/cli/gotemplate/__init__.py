@@ -1,0 +1,1 @@
+"""Go's text/template, as far as the docker CLI's users meet it. Pure."""
