@@ -20,7 +20,7 @@ that waits for that, or else the `sweep` of the next start, ends what runs in it
 """
 
 from .daemons import Engine, ServerTLS
-from .kinds import DEFAULT, ENGINES, EngineSpec, busybox, docker_cli, prepare
+from .kinds import DEFAULT, ENGINES, EngineSpec, busybox, docker_cli, newest_docker_cli, prepare
 from .registries import REGISTRIES, CraneRegistry, OCIRegistry, Registry, RegistryDaemon
 from .ssh import SSHServer, ssh_client, ssh_keygen
 from .state import EngineError
@@ -40,6 +40,7 @@ __all__ = [
     "ServerTLS",
     "busybox",
     "docker_cli",
+    "newest_docker_cli",
     "prepare",
     "ssh_client",
     "ssh_keygen",

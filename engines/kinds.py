@@ -159,6 +159,11 @@ def docker_cli() -> Path:
     return root / "usr/bin/docker"
 
 
+def newest_docker_cli() -> Path:
+    """Return the path of the docker command line program of Debian forky (28.5), which runs here, too."""
+    return unpacked("docker-cli", ("docker-cli",), INSTALL, suite="forky", whole=False) / "usr/bin/docker"
+
+
 def ssh_root() -> Path:
     """Return the root directory of the ssh server, which has the client too, and the programs of a small machine."""
     return unpacked("openssh-server", SSH_PACKAGES, INSTALL, whole=True)
@@ -175,6 +180,7 @@ def prepare(name: str) -> None:
     root_directory(ENGINES[name])
     _tools()
     docker_cli()
+    newest_docker_cli()
     ssh_root()
     crane_program()
     ociserver_program()

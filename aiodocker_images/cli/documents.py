@@ -208,6 +208,8 @@ typed_image: Final = _struct(
     Field("Parent", _text),
     Field("Comment", _text),
     Field("Created", _text, omitted=True),
+    Field("Container", _text, omitted=True),
+    Field("ContainerConfig", _struct("container.Config", pointer=True), omitted=True),
     Field("DockerVersion", _text),
     Field("Author", _text),
     Field("Config", _config),

@@ -159,6 +159,7 @@ def image_row(
         "Size": size(summary.size, 3),
         "Tag": tag,
         "UniqueSize": size(summary.size - shared) if shared >= 0 else "N/A",
+        "VirtualSize": size(summary.virtual_size or summary.size),  # its older name, with another number of digits
     }
     return row("*formatter.imageContext", members)
 
@@ -217,14 +218,22 @@ def _filled(template: Template, documents: list[object]) -> tuple[str, list[Temp
     faults: list[TemplateError] = []
     for document in documents:
         try:
-            try:
-                lines.append(template.execute(typed_image(document)))
-            except TemplateError:
-                # As the docker CLI does: what its types do not have may be in the Engine's own words.
-                lines.append(template.execute(untyped(document), strict=True))
+            lines.append(f"{fill(template, document)}\n")
         except TemplateError as fault:
             faults.append(fault)
-    return "".join(f"{line}\n" for line in lines), faults
+    return "".join(lines), faults
+
+
+def fill(template: Template, document: object) -> str:
+    """Fill a template in from the Engine's document of an image. Raises `TemplateError`."""
+    try:
+        try:
+            return template.execute(typed_image(document))
+        except TemplateError:
+            # As the docker CLI does: what its types do not have may be in the Engine's own words.
+            return template.execute(untyped(document), strict=True)
+    except RecursionError:
+        raise TemplateError("template: the document is nested too deeply") from None
 
 
 async def _raw(service: ImageService, image: str, platform: str | None) -> object:

@@ -170,7 +170,7 @@ def _equal(first: Value, *others: Value) -> bool:
     for other in others:
         if kind != _kind(other):
             if first is not None and other is not None:
-                raise CallError("incompatible types for comparison")
+                raise CallError(f"incompatible types for comparison: {type_name(first)} and {type_name(other)}")
         elif kind is not None:
             if first == other:
                 return True
@@ -193,7 +193,7 @@ def _less(first: Value, second: Value) -> bool:
     if kind is None or _kind(second) is None:
         raise CallError("invalid type for comparison")
     if kind != _kind(second):
-        raise CallError("incompatible types for comparison")
+        raise CallError(f"incompatible types for comparison: {type_name(first)} and {type_name(second)}")
     match first, second:
         case str(), str():
             return first.encode("utf-8", "replace") < second.encode("utf-8", "replace")

@@ -178,6 +178,7 @@ class _Parser:
         self.defined[name] = body
 
     def _invocation(self, word: Word) -> nodes.Invocation:
+        quoted_name = self._peek()
         name = self._quoted_name(f"{word.kind} clause")
         pipeline = None
         if word.kind == "block" or self._peek().kind != "close":
@@ -186,7 +187,7 @@ class _Parser:
             self._take()
         if word.kind == "block":
             self._defined(name)
-        return nodes.Invocation(word.position, f"{{{{template {name!r}}}}}", name, pipeline)
+        return nodes.Invocation(quoted_name.position, f"{{{{template {quoted_name.text}}}}}", name, pipeline)
 
     def _quoted_name(self, context: str) -> str:
         word = self._take()
@@ -261,8 +262,6 @@ class _Parser:
             if following.kind == "space":
                 continue
             if following.kind == "|":
-                if self._peek().kind not in _OPERANDS:
-                    raise self.problem("missing value for command", following)
                 break
             if following.kind in ("close", ")"):
                 self._next.append(following)
@@ -274,6 +273,7 @@ class _Parser:
     def _operand(self) -> nodes.Argument:
         start = self._term()
         names: list[str] = []
+        place = self._peek(blanks=True).position  # which Go names in errors
         while self._peek(blanks=True).kind == "field":
             names.append(self._take().text[1:])
         if not names:
@@ -281,14 +281,14 @@ class _Parser:
         chain = "".join(f".{name}" for name in names)
         match start:
             case nodes.Field():
-                return nodes.Field(start.position, start.source + chain, (*start.names, *names))
+                return nodes.Field(place, start.source + chain, (*start.names, *names))
             case nodes.Variable():
-                return nodes.Variable(start.position, start.source + chain, start.name, (*start.names, *names))
+                return nodes.Variable(place, start.source + chain, start.name, (*start.names, *names))
             case nodes.Literal() | nodes.Nil() | nodes.Dot():
                 raise self.problem(f"unexpected . after term {start.source!r}", Word("", "", start.position))
             case _:
                 source = f"({start.source})" if isinstance(start, nodes.Pipeline) else start.source
-                return nodes.Chain(start.position, source + chain, start, tuple(names))
+                return nodes.Chain(place, source + chain, start, tuple(names))
 
     def _term(self) -> nodes.Argument:
         word = self._take()

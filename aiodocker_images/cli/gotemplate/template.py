@@ -23,7 +23,7 @@ MAX_OUTPUT: Final = 64 << 20
 MAX_INVOCATIONS: Final = 10
 """Of templates by each other, themselves included."""
 
-_SHOWN: Final = 20  # characters of the part that an error quotes
+_SHOWN: Final = 100  # characters of the part that an error quotes
 _SHORT_CIRCUIT: Final = frozenset({"and", "or"})
 
 
@@ -201,6 +201,7 @@ class _Run:
 
     def _items(self, node: nodes.Branch, value: Value) -> Iterator[tuple[Value, Value]]:
         self._charge(node, value)
+        last = node.pipeline.commands[-1].arguments[0]
         match value:
             case List():
                 return enumerate(value)
@@ -210,10 +211,10 @@ class _Run:
                 return iter(())
             case int() if not isinstance(value, bool):
                 if len(node.pipeline.variables) > 1:
-                    raise self._error(node.pipeline, f"can't use {int(value)} to iterate over more than one variable")
+                    raise self._error(last, f"can't use {int(value)} to iterate over more than one variable")
                 return ((None, number) for number in range(value))
             case _:
-                raise self._error(node.pipeline, f"range can't iterate over {printed(value)}")
+                raise self._error(last, f"range can't iterate over {printed(value)}")
 
     def _set(self, names: tuple[str, ...], key: Value, value: Value, *, assigns: bool) -> None:
         given = {1: (value,), 2: (key, value)}.get(len(names), ())

@@ -269,8 +269,6 @@ MISUSES = [
     ("rm ../version", "aiodocker-images: '../version' is not an image reference"),
     ("tag app:1 -- -b", "aiodocker-images: '-b' is not an image reference"),
     ("ls --filter dangling", "aiodocker-images ls: Invalid value: a filter is name=value, not 'dangling'"),
-    ("ls --format {{range.}}", "aiodocker-images ls: Invalid value: {{range.}} is beyond what is understood here"),
-    ("inspect --format raw{{ app", "aiodocker-images inspect: Invalid value: the template"),
     ("save app --json", "aiodocker-images save: Invalid value: --json writes to standard output"),
     ("events --since 2026-01-01T00:00:00", "aiodocker-images events: Invalid value: "),
     ("events --filter type=container", "aiodocker-images events: Invalid value: "),
@@ -311,6 +309,39 @@ async def test_what_makes_no_sense_is_said_before_anything_is_sent(
     assert err.startswith(said)
     assert len(err.splitlines()) <= 2
     assert (out, daemon.paths) == ("", [])
+
+
+# A command line with a template, and the status with which the docker CLI ends: before anything is asked.
+BAD_TEMPLATES = [
+    ("ls --format {{range.}}", 1, "unexpected EOF"),
+    ("ls --format {{.ID|nope}}", 1, 'function "nope" not defined'),
+    ("history --format {{.ID app", 1, "unclosed action"),
+    ("search --format {{if}} app", 1, "missing value for if"),
+    ("df --format {{end}}", 1, "unexpected {{end}}"),
+    ("df -v --format {{end}}", 1, "unexpected {{end}}"),
+    ("inspect --format raw{{ app", 64, "unclosed action"),
+    ("version -f {{$x}}", 64, 'undefined variable "$x"'),
+    ("events --format {{break}}", 64, "{{break}} outside {{range}}"),
+]
+
+
+@pytest.mark.parametrize(("line", "status", "said"), BAD_TEMPLATES, ids=[row[0] for row in BAD_TEMPLATES])
+async def test_a_template_that_cannot_be_read_is_told_before_anything_is_sent(
+    daemon: ScriptedDaemon, capsys: pytest.CaptureFixture[str], line: str, status: int, said: str
+) -> None:
+    assert await run("-H", str(daemon.socket), *line.split()) == status
+    out, err = capsys.readouterr()
+    assert err == f"aiodocker-images: template parsing error: template: :1: {said}\n"
+    assert (out, daemon.paths) == ("", [])
+
+
+async def test_an_event_template_that_asks_for_what_no_event_has_is_told_before_anything_is_sent(
+    daemon: ScriptedDaemon, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert await run("-H", str(daemon.socket), "events", "--format", "{{.Nope}}") == 64
+    said = 'template: :1:2: executing "" at <.Nope>: can\'t evaluate field Nope in type *events.Message'
+    assert capsys.readouterr() == ("", f"aiodocker-images: template parsing error: {said}\n")
+    assert daemon.paths == []
 
 
 async def test_host_and_context_exclude_each_other(capsys: pytest.CaptureFixture[str]) -> None:

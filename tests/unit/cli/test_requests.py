@@ -343,7 +343,7 @@ async def test_ls_as_json_has_the_names_of_the_docker_cli(daemon: ScriptedDaemon
     row = json.loads(result.stdout)
     assert set(row) == {
         *("Containers", "CreatedAt", "CreatedSince", "Digest", "ID"),
-        *("Repository", "SharedSize", "Size", "Tag", "UniqueSize"),
+        *("Repository", "SharedSize", "Size", "Tag", "UniqueSize", "VirtualSize"),
     }
     assert (row["Repository"], row["Tag"], row["Size"], row["SharedSize"]) == ("app", "1", "1.23MB", "N/A")
 
