@@ -52,6 +52,7 @@ IMAGE_COLUMNS: Final = (
     "UniqueSize",
     "Containers",
 )
+ENGINE_DETAILS: Final = ("ApiVersion", "MinAPIVersion", "GitCommit", "GoVersion", "Os", "Arch", "BuildTime")
 VERSION_COLUMN: Final = 20  # as wide as the docker CLI makes it, at least
 VERBOSE_RAW: Final = f"{{{{range .Images}}}}type: Image\n{RAW_WITH_DIGEST}\n{{{{end -}}}}"
 
@@ -195,7 +196,7 @@ def version(
     if template is not None:
         # The Engine's own words: with what is newer than this library.
         document = session.run(lambda service: service.request("GET", "/version"))
-        whole = typed_version({"Client": _client(session, document), "Server": document})
+        whole = typed_version({"Client": _client(session, document), "Server": _server(document)})
         with filling():
             try:
                 say(aligned(f"{template.execute(whole)}\n", VERSION_COLUMN, 1))
@@ -235,3 +236,37 @@ def _client(session: Session, server: object) -> dict[str, object]:
         "Arch": host.architecture,
         "Context": session.context or os.environ.get("DOCKER_CONTEXT") or "default",
     }
+
+
+def _server(document: object) -> object:
+    """Return what the Engine says of itself as the docker CLI shows it: with an Engine among its parts."""
+    if not isinstance(document, Mapping):
+        return document
+    server = dict(cast("Mapping[str, object]", document))
+    known = server.get("Components")
+    parts: list[object] = list(cast("list[object]", known)) if isinstance(known, list) else []
+    if not any(_is_engine(part) for part in parts):
+        details = {name: server.get(name) for name in ENGINE_DETAILS}
+        details["Experimental"] = "true" if server.get("Experimental") else "false"
+        parts.append({"Name": "Engine", "Version": server.get("Version"), "Details": details})
+    server["Components"] = [_with_plain_date(part) for part in parts]
+    return server
+
+
+def _is_engine(part: object) -> bool:
+    return isinstance(part, Mapping) and cast("Mapping[str, object]", part).get("Name") == "Engine"
+
+
+def _with_plain_date(part: object) -> object:
+    """Return a part of the Engine; that of the Engine itself has the date of its build as the docker CLI writes it."""
+    if not _is_engine(part):
+        return part
+    engine = dict(cast("Mapping[str, object]", part))
+    details = engine.get("Details")
+    if isinstance(details, Mapping):
+        known = dict(cast("Mapping[str, object]", details))
+        with contextlib.suppress(ValueError):
+            moment = datetime.fromisoformat(str(known.get("BuildTime")))
+            known["BuildTime"] = f"{moment:%a %b} {moment.day:2} {moment:%H:%M:%S %Y}"
+        engine["Details"] = known
+    return engine
