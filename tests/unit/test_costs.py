@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from aiodocker_images.cli.template import Template
 
 from aiodocker_images import (
     DockerError,
@@ -43,7 +44,6 @@ from aiodocker_images._http.build_failures import build_error
 from aiodocker_images._http.documents import check_objects
 from aiodocker_images._http.refusals import api_error_class, plain_text, read_error, version_refused
 from aiodocker_images._lenient import decode_leniently
-from aiodocker_images.cli.template import Template
 from aiodocker_images.cli.terminal import clean
 from aiodocker_images.models import ImageSummary
 from tests.support import expressions
