@@ -17,7 +17,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from aiodocker_images.cli.template import Template
 
 from aiodocker_images import (
     DockerError,
@@ -44,6 +43,8 @@ from aiodocker_images._http.build_failures import build_error
 from aiodocker_images._http.documents import check_objects
 from aiodocker_images._http.refusals import api_error_class, plain_text, read_error, version_refused
 from aiodocker_images._lenient import decode_leniently
+from aiodocker_images.cli.gotemplate.template import Template
+from aiodocker_images.cli.gotemplate.values import untyped
 from aiodocker_images.cli.terminal import clean
 from aiodocker_images.models import ImageSummary
 from tests.support import expressions
@@ -101,7 +102,7 @@ def frames_byte_by_byte(data: bytes) -> object:
 
 
 def template(text: str) -> object:
-    return Template(text).fill({"a": "b"})
+    return Template(text).execute(untyped({"a": "b"}))
 
 
 def odd_images(data: bytes) -> object:
