@@ -17,6 +17,7 @@ import pytest
 from aiodocker_images._aio.program import ProgramError, find_program, run_program
 from aiodocker_images._archive.build_context import ContextDirectory
 from aiodocker_images._archive.files import InputFile, OutputFile
+from aiodocker_images._mirror import journal
 from aiodocker_images._mirror.journal import Journal
 from aiodocker_images._system.directories import entry_mode
 from aiodocker_images._system.files import copy_in_kernel, read_at, write_at
@@ -25,6 +26,7 @@ from aiodocker_images._system.names import relative_to
 from aiodocker_images._system.replacing import Replacement
 from aiodocker_images._system.signals import end_process
 from aiodocker_images._system.users import home_directory
+from aiodocker_images.errors import ConfigError
 
 MISSING = (
     *("pread", "pwrite", "writev", "sendfile", "copy_file_range", "posix_fadvise", "fchmod", "fchown", "fork"),
@@ -108,16 +110,18 @@ def test_a_name_that_windows_gives_to_no_file_is_refused_there(
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_one_run_at_a_time_has_a_journal_and_it_is_rewritten(tmp_path: Path) -> None:
+async def test_one_run_at_a_time_has_a_journal_and_it_is_rewritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "journal"
-    async with Journal(path) as journal:
-        with pytest.raises(Exception, match="in use by another run"):
-            await Journal(path).__aenter__()
-        journal._rewrite(path, [])
-        journal._compact()
-    assert [each.name for each in tmp_path.iterdir()] == ["journal"]
     async with Journal(path):
-        pass
+        with pytest.raises(ConfigError, match="in use by another run"):
+            await Journal(path).__aenter__()
+    content, first = path.read_bytes(), path.stat().st_ino
+    monkeypatch.setattr(journal, "SPARE_RECORDS", -5)
+    async with Journal(path):
+        assert (path.read_bytes(), path.stat().st_ino == first) == (content, False)
+    assert [each.name for each in tmp_path.iterdir()] == ["journal"]
 
 
 def test_locks_are_held_by_one_and_given_back(tmp_path: Path) -> None:
