@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import signal
@@ -33,6 +32,8 @@ class StopSignals:
 
     def listen(self, heard: Callable[[int], None]) -> None:
         """Have the running loop call `heard` with the number of each signal that comes."""
+        import asyncio  # noqa: PLC0415 - what starts no loop, as --help, should not wait for its import
+
         loop = asyncio.get_running_loop()
 
         def tell(number: int, _: object) -> None:
