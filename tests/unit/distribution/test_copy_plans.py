@@ -130,7 +130,9 @@ async def test_a_copy_that_ended_before_its_tag_resumes_without_moving_bytes(ope
 async def test_a_run_counts_what_its_copies_cost_and_says_how_often_they_try(opened: Opened) -> None:
     heard: list[DockerError] = []
     paused: list[tuple[str, float]] = []
-    tally = Tally(on_retry=lambda error, _: heard.append(error), on_pause=lambda *pause: paused.append(pause))
+    tally = Tally(
+        on_retry=lambda error, _: heard.append(error), on_pause=lambda name, seconds: paused.append((name, seconds))
+    )
     async with FakeRegistry() as source, FakeRegistry() as target, opened(source, target) as registries:
         source.put("app:1", OLD)
         source.fail(Fault.refuse(503), on="GET blob", times=2)
