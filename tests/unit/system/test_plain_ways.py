@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import fcntl
 import io
 import os
 import select
 import signal
+import socket
 import sys
 import tarfile
+from asyncio.trsock import TransportSocket
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import pytest
 
+from aiodocker_images import ImageService
 from aiodocker_images._aio.program import ProgramError, find_program, run_program
 from aiodocker_images._archive.build_context import ContextDirectory
 from aiodocker_images._archive.files import InputFile, OutputFile
 from aiodocker_images._mirror import journal
 from aiodocker_images._mirror.journal import Journal
 from aiodocker_images._system.directories import entry_mode
-from aiodocker_images._system.files import copy_in_kernel, read_at, write_at
+from aiodocker_images._system.files import copy_in_kernel, open_file, read_at, write_at
 from aiodocker_images._system.locks import DirectoryLock, FileLock
 from aiodocker_images._system.names import relative_to
 from aiodocker_images._system.replacing import Replacement
-from aiodocker_images._system.signals import end_process
+from aiodocker_images._system.signals import StopSignals, end_process
+from aiodocker_images._system.sockets import hung_up, receive
 from aiodocker_images._system.users import home_directory
 from aiodocker_images.errors import ConfigError
+from tests.support.scripted import Exchange, ScriptedDaemon
+from tests.support.tars import tar_of
 
 MISSING = (
     *("pread", "pwrite", "writev", "sendfile", "copy_file_range", "posix_fadvise", "fchmod", "fchown", "fork"),
@@ -184,3 +191,80 @@ def test_a_process_ends_with_the_status_of_the_signal() -> None:
     with pytest.raises(SystemExit) as caught:
         end_process(2)
     assert caught.value.code == 130
+
+
+async def test_a_signal_reaches_a_loop_that_takes_no_handlers(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise NotImplementedError
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "add_signal_handler", refuse)
+    before = signal.getsignal(signal.SIGTERM)
+    heard: list[int] = []
+    signals = StopSignals()
+    signals.listen(heard.append)
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        async with asyncio.timeout(30):
+            while not heard:
+                await asyncio.sleep(0.005)
+    finally:
+        signals.restore()
+    assert heard == [signal.SIGTERM]
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_what_a_socket_has_got_is_received_and_a_hang_up_is_left_to_reading() -> None:
+    here, there = socket.socketpair()
+    with here, there:
+        there.sendall(b"early")
+        assert receive(TransportSocket(here), 100) == b"early"
+        with pytest.raises(BlockingIOError):
+            receive(TransportSocket(here), 100)
+        there.close()
+        assert not hung_up(here.fileno())
+        assert receive(TransportSocket(here), 100) == b""
+
+
+async def test_without_unix_sockets_an_address_of_one_is_a_wrong_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(socket, "AF_UNIX")
+    async with ImageService("unix:///var/run/docker.sock") as images:
+        with pytest.raises(ConfigError, match="unix sockets"):
+            await images.ping()
+
+
+def test_a_directory_that_cannot_be_opened_is_told_from_a_file_that_may_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: str, *_: object) -> int:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(IsADirectoryError):
+        open_file(tmp_path)
+    with pytest.raises(PermissionError):
+        open_file(tmp_path / "file")
+
+
+async def test_an_image_is_saved_to_a_path_and_loaded_from_it(
+    daemon: ScriptedDaemon, images: ImageService, tmp_path: Path
+) -> None:
+    archive = tar_of({"manifest.json": b'[{"RepoTags":["app:1"]}]', "layer": b"x" * (3 << 20)})
+    loaded: list[bytes] = []
+
+    async def save(exchange: Exchange) -> None:
+        await exchange.answer(archive)
+
+    async def load(exchange: Exchange) -> None:
+        loaded.append(await exchange.body())
+        await exchange.head()
+        await exchange.frames({"stream": "Loaded image: app:1\n"})
+        await exchange.end()
+
+    daemon.on("GET", "/images/app:1/get", save)
+    daemon.on("POST", "/images/load", load)
+    path = tmp_path / "app.tar"
+    assert (await images.save("app:1", to=path)).size == len(archive)
+    assert path.read_bytes() == archive
+    assert (await images.load(path)).references == ("app:1",)
+    assert loaded == [archive]
