@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, ClassVar, Final
@@ -35,10 +39,26 @@ class Listed:
     def load(self) -> Any:  # noqa: ANN401 - its class has no public name
         """Import the command."""
         module, _, function = self.place.partition(".")
+        with _ended_by_ctrl_c():
+            command = getattr(import_module(f"{_FOLDER}.{module}"), function)
         # typer makes no group of a program of one command, but that command.
         program = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-        program.command(self.name, cls=Command)(getattr(import_module(f"{_FOLDER}.{module}"), function))
+        program.command(self.name, cls=Command)(command)
         return typer.main.get_command(program)
+
+
+@contextmanager
+def _ended_by_ctrl_c() -> Generator[None, None, None]:
+    """Have Ctrl-C end the program at once: in the middle of an import, an exception would show where that was."""
+    raises = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not raises or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class LazyGroup(Group):

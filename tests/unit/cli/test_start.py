@@ -16,19 +16,21 @@ from tests.support.terminals import Terminal
 
 pytestmark = pytest.mark.program
 
-IMPORTS = [
-    "aiodocker_images.cli",
-    "typer",
-    "asyncio",
-    "aiohttp",
-    "ssl",
-    "msgspec",
-    "aiodocker_images.cli.commands.mirror",
-]
+# What is imported, and by which command line.
+IMPORTS = {
+    "aiodocker_images.cli": "--help",
+    "typer": "--help",
+    "aiodocker_images.cli.commands.images": "ls --help",
+    "asyncio": "ls --help",
+    "aiohttp": "ls --help",
+    "ssl": "ls --help",
+    "msgspec": "ls --help",
+    "aiodocker_images.cli.commands.mirror": "mirror --help",
+}
 
 
-@pytest.mark.parametrize("module", IMPORTS)
-def test_ctrl_c_while_it_begins_ends_it_without_a_word(module: str) -> None:
+@pytest.mark.parametrize(("module", "line"), IMPORTS.items())
+def test_ctrl_c_while_it_begins_ends_it_without_a_word(module: str, line: str) -> None:
     """Whatever is just being imported: by the signal itself, so that a shell's loop ends, too."""
     code = f"""
 import os, signal, sys
@@ -38,9 +40,11 @@ class Interrupt:
             os.kill(os.getpid(), signal.SIGINT)
 sys.meta_path.insert(0, Interrupt())
 from aiodocker_images.__main__ import main
-sys.exit(main(["--help"]))
+sys.exit(main(sys.argv[1:]))
 """
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    run = subprocess.run(
+        [sys.executable, "-c", code, *line.split()], capture_output=True, text=True, timeout=60, check=False
+    )
     assert (run.returncode, run.stdout, run.stderr) == (-signal.SIGINT, "", "")
 
 
