@@ -11,13 +11,21 @@ from collections.abc import Callable
 import pytest
 
 from aiodocker_images import DockerError, RegistryConfig, RegistryService, ServiceClosedError, StaticKeychain
-from aiodocker_images._distribution import uploads
+from aiodocker_images._distribution import unfinished, uploads
 from aiodocker_images.testing import BasicAuth, FakeRegistry, Fault, TokenAuth, image, index, layer
 from tests.conftest import Leftovers
 
 from .conftest import ALICE, AT_ONCE, Opened
 
 AUTHS = {"open": None, "password": BasicAuth("alice", "secret"), "token": TokenAuth("alice", "secret")}
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine takes longer to give an upload up than a user would be kept waiting."""
+    monkeypatch.setattr(uploads, "CANCEL_SECONDS", 60.0)
+    for module in (uploads, unfinished):
+        monkeypatch.setattr(module, "OPENING_SECONDS", 60.0)
 
 
 @pytest.mark.parametrize("auth", AUTHS.values(), ids=AUTHS)
@@ -83,12 +91,7 @@ async def test_a_callback_may_close_the_service_that_copies(opened: Opened) -> N
 
 
 @pytest.mark.parametrize("leave", ["stream", "break", "exception"])
-async def test_a_stream_of_a_copy_that_is_left_leaves_no_upload(
-    opened: Opened, leave: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # On a busy machine the registry takes longer to hear of it than a user would be kept waiting.
-    monkeypatch.setattr(uploads, "CANCEL_SECONDS", 60.0)
-    monkeypatch.setattr(uploads, "OPENING_SECONDS", 60.0)
+async def test_a_stream_of_a_copy_that_is_left_leaves_no_upload(opened: Opened, leave: str) -> None:
     made = index(image(layers=[layer(size=2_000_000)]), image(layers=[layer(size=1_000_000)], platform="linux/arm64"))
     async with FakeRegistry() as source, FakeRegistry() as target, opened(source, target) as registries:
         source.put("app:1", made)
