@@ -22,7 +22,7 @@ from aiodocker_images._encoding import (
 from aiodocker_images._http.call import Call
 from aiodocker_images._struct import Model, Nullable
 from aiodocker_images.api_version import first_version
-from aiodocker_images.errors import InvalidReferenceError, NotFoundError, named
+from aiodocker_images.errors import FrameDecodeError, InvalidReferenceError, NotFoundError, named
 from aiodocker_images.models import (
     Attestation,
     HistoryItem,
@@ -62,8 +62,9 @@ class Images(Operator):
         `platform` selects one of a multi-platform image (API 1.49), `manifests` adds all of them (API 1.48);
         the Engine takes one of both.
 
-        Raises `InvalidReferenceError`, `NotFoundError` (also for a platform that the Engine does not hold) and
-        every other `DockerError`. GET /images/{name}/json (API 1.41).
+        Raises `InvalidReferenceError`, `NotFoundError` (also for a platform that the Engine does not hold),
+        `FrameDecodeError` for an answer without an image in it, and every other `DockerError`.
+        GET /images/{name}/json (API 1.41).
         """
         name = name_or_id(reference)
         query, parameters = flags(manifests=manifests), ("manifests",) * manifests
@@ -79,6 +80,9 @@ class Images(Operator):
             parameters=parameters,
         )
         answer = await self._transport.fetch(call, _INSPECT)
+        if not answer.id:
+            with self._transport.located(call):
+                raise FrameDecodeError("the answer has no image in it: no id")
         if platform is not None and _is_hollow(answer):
             with self._transport.located(call):
                 message = f"the Engine does not hold this image for {platform}"

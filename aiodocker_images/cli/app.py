@@ -88,6 +88,11 @@ _COMMANDS: Final = (
         "registry.login",
         "Let the Engine check credentials with a registry. Nothing is stored: that is what `docker login` is for.",
     ),
+    Listed(
+        "outdated",
+        "updates.outdated",
+        "Show which images have another one under their name in the registry, without pulling it.",
+    ),
     Listed("df", "engine.df", "Show the disk that images take."),
     Listed("events", "engine.events", "Show what happens to images, across restarts of the Engine."),
     Listed("endpoint", "engine.endpoint", "Show which Engine is chosen, and why."),
@@ -136,6 +141,10 @@ def program(
         bool,
         typer.Option("--debug", "-D", help=f"Show where in the program an error came up, as {DEBUG_VARIABLE}=1 does."),
     ] = False,
+    config: Annotated[
+        str | None,
+        typer.Option("--config", metavar="DIR", help="Where the docker CLI's configuration is, as DOCKER_CONFIG says."),
+    ] = None,
     _: Annotated[
         bool, typer.Option("--version", "-v", callback=_say_version, is_eager=True, help="Show the version and leave.")
     ] = False,
@@ -143,6 +152,8 @@ def program(
     """Take in the global options."""
     session = session_of(context)
     session.host, session.context, session.debug = host, docker_context, debug or session.debug
+    if config is not None:
+        os.environ["DOCKER_CONFIG"] = config  # for credential helpers as well, as the docker CLI does
     if host is not None and docker_context is not None:
         raise typer.BadParameter("take either --host or --context")
     if context.invoked_subcommand is None:

@@ -72,6 +72,7 @@ class Scene:
         self.host = registry.host
         self.see = witness
         self.get, self.note = witness.ask, witness.note
+        self.others: set[str] = set()
 
     async def pull(self, name: str, tag: str, **more: str) -> Answer:
         query = {"fromImage": f"{self.host}/{name}", **({"tag": tag} if tag else {}), **more}
@@ -90,7 +91,13 @@ class Scene:
     async def listed(self, filters: Mapping[str, Sequence[str]], *query: tuple[str, str]) -> list[dict[str, Any]]:
         pairs = [("filters", json.dumps(filters)), *query]
         answer = await self.get("GET", "/images/json", pairs)
-        return sorted(map(shape, answer.json), key=lambda each: str(each["Id"]))
+        found = sorted(map(shape, answer.json), key=lambda each: str(each["Id"]))
+        return [each for each in found if "dangling" not in filters or each["Id"] not in self.others]
+
+    async def look_around(self) -> None:
+        """Take notice of images without a name that somebody else has left on the Engine."""
+        answer = await self.get("GET", "/images/json", [("filters", '{"dangling":["true"]}')])
+        self.others = {each["Id"] for each in answer.json}
 
     async def remove(self, name: str) -> None:
         answer = await self.get("DELETE", f"/images/{name if name.startswith('sha256:') else f'{self.host}/{name}'}")
@@ -437,6 +444,7 @@ async def witnessed(scenario: Callable[[Scene], Awaitable[None]], engine: str, h
             registry.put(name, content)
         witness = Witness(socket, version=version, words={registry.host: "REGISTRY"}, known=known())
         scene = Scene(engine, witness, registry)
+        await scene.look_around()
         try:
             await scenario(scene)
         finally:

@@ -9,13 +9,12 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, cast
 from urllib.parse import quote, urlencode
 
 Facts = dict[str, object]
 
 _HEX = re.compile(r"(?:sha256:)?\b[0-9a-f]{64}\b|\b[0-9a-f]{12}\b")
-_DECIMAL: Final = re.compile(r"[0-9]{12}")  # 12 figures may be a size or a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,8 +126,6 @@ class Witness:
 
     def _named(self, match: re.Match[str]) -> str:
         text = match[0]
-        if _DECIMAL.fullmatch(text):
-            return text
         prefix = "sha256:" if text.startswith("sha256:") else ""
         text = text.removeprefix("sha256:")
         if len(text) == 12:

@@ -108,6 +108,7 @@ Row = tuple[Call, str, str, list[tuple[str, str]]]
 
 NO_IMAGES = b"[]"
 OBJECT = b"{}"
+IMAGE = b'{"Id":"sha256:' + b"1" * 64 + b'"}'
 PULLED = b'{"status":"Status: Image is up to date for x"}'
 PUSHED = b'{"aux":{"Tag":"x","Digest":"%s","Size":1}}' % DIGEST.encode()
 IMPORTED = b'{"status":"%s"}' % DIGEST.encode()
@@ -142,7 +143,7 @@ NAMES = [
 ]
 
 LOCAL: dict[str, tuple[Callable[[ImageService, str], Awaitable[object]], str, str, bytes]] = {
-    "inspect": (lambda images, name: images.inspect(name), "GET", "/images/{}/json", OBJECT),
+    "inspect": (lambda images, name: images.inspect(name), "GET", "/images/{}/json", IMAGE),
     "tag": (lambda images, name: images.tag(name, "x:1"), "POST", "/images/{}/tag", b""),
     "remove": (lambda images, name: images.remove(name), "DELETE", "/images/{}", NO_IMAGES),
     "save": (lambda images, name: drained(images.save_stream(name)), "GET", "/images/{}/get", TAR),
@@ -211,7 +212,7 @@ CALLS: dict[str, tuple[bytes, Row]] = {
     "list of no filter": (NO_IMAGES, (lambda images: images.list(filters={}), "GET", "/images/json", [])),
     # inspect
     "inspect a platform": (
-        OBJECT,
+        IMAGE,
         (
             lambda images: images.inspect("a:1", platform="linux/arm64/v8"),
             "GET",
@@ -220,11 +221,11 @@ CALLS: dict[str, tuple[bytes, Row]] = {
         ),
     ),
     "inspect the manifests": (
-        OBJECT,
+        IMAGE,
         (lambda images: images.inspect("a:1", manifests=True), "GET", "/images/a:1/json", [("manifests", "true")]),
     ),
     "inspect a Reference": (
-        OBJECT,
+        IMAGE,
         (lambda images: images.inspect(Reference.parse("a:1")), "GET", "/images/docker.io/library/a:1/json", []),
     ),
     # tag
@@ -497,7 +498,7 @@ BY_DEFAULT: dict[str, tuple[Call, bytes, str | None]] = {
     "build": (lambda images: images.build(TAR), b'{"stream":"Successfully built 0123456789ab\\n"}', "linux/arm64"),
     "push": (lambda images: images.push("localhost:5000/x:1"), PUSHED, None),
     "load": (lambda images: images.load(TAR), b'{"stream":"Loaded image: x"}', None),
-    "inspect": (lambda images: images.inspect("a:1"), b"{}", None),
+    "inspect": (lambda images: images.inspect("a:1"), IMAGE, None),
 }
 
 
@@ -606,7 +607,7 @@ WITH_CREDENTIALS: dict[str, tuple[StaticKeychain | None, Call, bytes, dict[str, 
     "load": (KEYCHAIN, lambda images: images.load(TAR), OBJECT, None),
     "import": (KEYCHAIN, lambda images: images.import_image(TAR, reference="a"), IMPORTED, None),
     "list": (KEYCHAIN, lambda images: images.list("a"), NO_IMAGES, None),
-    "inspect": (KEYCHAIN, lambda images: images.inspect("a"), OBJECT, None),
+    "inspect": (KEYCHAIN, lambda images: images.inspect("a"), IMAGE, None),
     "tag": (KEYCHAIN, lambda images: images.tag("a", "b"), b"", None),
     "remove": (KEYCHAIN, lambda images: images.remove("a"), NO_IMAGES, None),
     "save": (KEYCHAIN, lambda images: drained(images.save_stream("a")), TAR, None),
@@ -631,7 +632,7 @@ GATED: dict[str, tuple[str, Call, bytes]] = {
     "list shared_size": ("1.42", lambda images: images.list(shared_size=True), NO_IMAGES),
     "push platform": ("1.46", lambda images: images.push("a", platform=ARM), PUSHED),
     "list manifests": ("1.47", lambda images: images.list("a", manifests=True), NO_IMAGES),
-    "inspect manifests": ("1.48", lambda images: images.inspect("a", manifests=True), OBJECT),
+    "inspect manifests": ("1.48", lambda images: images.inspect("a", manifests=True), IMAGE),
     "load platforms": ("1.48", lambda images: images.load(TAR, platforms=[ARM]), OBJECT),
     "save platforms": ("1.48", lambda images: drained(images.save_stream("a", platforms=[ARM])), TAR),
     "save several images' platforms": (
@@ -639,7 +640,7 @@ GATED: dict[str, tuple[str, Call, bytes]] = {
         lambda images: drained(images.save_stream("a", "b", platforms=[ARM])),
         TAR,
     ),
-    "inspect platform": ("1.49", lambda images: images.inspect("a", platform=ARM), OBJECT),
+    "inspect platform": ("1.49", lambda images: images.inspect("a", platform=ARM), IMAGE),
     "remove platforms": ("1.50", lambda images: images.remove("a", platforms=[ARM]), NO_IMAGES),
     "load several platforms": ("1.52", lambda images: images.load(TAR, platforms=[ARM, "linux/amd64"]), OBJECT),
     "save several platforms": (
@@ -669,7 +670,7 @@ async def test_a_parameter_unknown_to_the_api_version_is_refused_unsent(
 
 UNGATED: list[tuple[Call, bytes]] = [
     (lambda images: images.list("a", all=True, digests=True, filters={"dangling": True}), NO_IMAGES),
-    (lambda images: images.inspect("a", manifests=False), OBJECT),
+    (lambda images: images.inspect("a", manifests=False), IMAGE),
     (lambda images: images.remove("a", force=True, no_prune=True, platforms=()), NO_IMAGES),
     (lambda images: images.pull("a", platform=ARM), PULLED),
 ]

@@ -177,8 +177,11 @@ def inspect(
         str, typer.Option("--format", "-f", metavar="FORMAT", help="json, or a template: {{.Field}}.")
     ] = "",
     platform: OnePlatform = None,
+    kind: Annotated[str, typer.Option("--type", metavar="TYPE", help="image: there is nothing else here.")] = "image",
 ) -> None:
     """Show everything that the Engine knows of images, as JSON in its own words."""
+    if kind not in ("", "image"):
+        raise typer.BadParameter(f"--type is image here, not {clean(kind)[:80]}")
     session = session_of(context)
     with filling(BAD_TEMPLATE):
         template = Template(chosen) if chosen not in ("", "json") else None

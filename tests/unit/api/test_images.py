@@ -278,3 +278,15 @@ async def test_an_answer_of_another_shape_is_an_error_of_ours(daemon: ScriptedDa
     for call in (images.prune(), images.search("x")):
         with pytest.raises(FrameDecodeError):
             await call
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"Id": ""}', b'{"Id": null, "RepoTags": ["app:1"]}'])
+async def test_an_answer_without_an_image_in_it_is_no_image(
+    daemon: ScriptedDaemon, images: ImageService, body: bytes
+) -> None:
+    async def answer(exchange: Exchange) -> None:
+        await exchange.answer(body, headers={"Content-Type": "application/json"})
+
+    daemon.on("GET", "/images/app:1/json", answer)
+    with pytest.raises(FrameDecodeError, match="inspect app:1: the answer has no image in it"):
+        await images.inspect("app:1")

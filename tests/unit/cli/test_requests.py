@@ -546,3 +546,21 @@ async def test_pushes_to_one_repository_are_serial_and_to_several_parallel(daemo
     result = await asyncio.to_thread(CliRunner().invoke, app, line, obj=Session())
     assert (result.exit_code, met.is_set(), most) == (0, True, 1)
     assert len(result.output.splitlines()) == 4
+
+
+async def test_only_images_are_inspected_whatever_the_type_is_called(daemon: ScriptedDaemon) -> None:
+    assert (await invoke(daemon, "inspect", "--type", "image", "app:1")).exit_code == 0
+    asked = len(daemon.requests)
+    result = await invoke(daemon, "inspect", "--type=container", "app:1")
+    assert (result.exit_code, len(daemon.requests)) == (2, asked)
+
+
+async def test_the_configuration_may_be_in_another_directory(
+    daemon: ScriptedDaemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_CONFIG", "/nowhere")  # is put back after the test
+    (tmp_path / "config.json").write_text('{"HttpHeaders": {"X-Site": "here"}}')
+    script(daemon)
+    line = ["-H", str(daemon.socket), "--config", str(tmp_path), "tag", "app:1", "app:2"]
+    assert (await asyncio.to_thread(CliRunner().invoke, app, line, obj=Session())).exit_code == 0
+    assert daemon.requests[-1].headers["x-site"] == "here"

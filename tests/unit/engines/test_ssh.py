@@ -255,8 +255,8 @@ WAYS_OUT: dict[str, tuple[str, int]] = {
 def test_every_way_out_leaves_nothing(way: str, status: int, tmp_path: Path) -> None:
     """Whatever ends their owner while somebody is logged in, no process, mount, directory or open port stays."""
     client = Client(tmp_path)
-    # A shell starts background jobs, the tests perhaps among them, with SIGINT ignored.
-    command = ["env", "--default-signal=INT", sys.executable, "-c", OWNER, client.public_key, way]
+    # A shell starts background jobs with SIGINT ignored, and nohup with SIGHUP, the tests perhaps among them.
+    command = ["env", "--default-signal=INT,HUP", sys.executable, "-c", OWNER, client.public_key, way]
     with running(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as owner:
         assert owner.stdin is not None
         assert owner.stdout is not None
