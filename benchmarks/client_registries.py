@@ -79,7 +79,7 @@ async def ours_running(job: Job, meter: Meter) -> None:
 
 async def ours_plainly(job: Job, meter: Meter) -> None:
     """Copy so, with aiohttp's reader for all blobs."""
-    from aiodocker_images._distribution import repository  # noqa: PLC0415
+    from aiodocker_images._distribution import repository  # noqa: PLC0415 - only this variant has it
 
     setattr(repository, "LARGE", 1 << 62)  # noqa: B010 - it is Final
     await ours_running(job, meter)

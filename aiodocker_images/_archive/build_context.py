@@ -98,7 +98,7 @@ class ContextDirectory:
         # A link in the context that leads out of it is no file that the caller has named, whatever way it is named.
         path = os.path.abspath(os.path.join(self._root, dockerfile))  # noqa: PTH100, PTH118 - of texts
         directory, name = os.path.split(path)
-        here, there = os.path.abspath(self._root), os.path.realpath(self._root)  # noqa: PTH100
+        here, there = os.path.abspath(self._root), os.path.realpath(self._root)  # noqa: PTH100 - of the same kind
         for file, top in ((PurePath(path), here), (PurePath(os.path.realpath(directory), name), there)):
             if (relative := relative_to(file, PurePath(top))) is not None:
                 return relative

@@ -428,7 +428,7 @@ class Registry:
         await self._transport.sleep(seconds)
 
     def pause(self, seconds: float) -> None:
-        """Leave the registry alone for so many seconds, or for longer if it is to be already."""
+        """Send the registry nothing for `seconds`, or for longer if a longer pause has begun already."""
         self._resume = max(self._resume, asyncio.get_running_loop().time() + min(seconds, MAX_PAUSE))
 
     def pause_left(self) -> float:
@@ -462,7 +462,7 @@ def _count_request() -> None:
 
 
 def count_retry(error: DockerError, seconds: float) -> None:
-    """Count a new attempt at something, after `error` and so many seconds."""
+    """Count that something is tried again because of `error`, after a pause of `seconds`."""
     for tally in _tally().chain():
         tally.retries += 1
         if tally.on_retry is not None:

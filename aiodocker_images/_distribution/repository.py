@@ -49,7 +49,7 @@ PAGE_SIZE: Final = 1000
 """Tags that are asked for with one request: ECR refuses more."""
 
 LARGE: Final = 1 << 20
-"""Bytes from which on a blob is worth being read past aiohttp's reader."""
+"""Bytes of a blob from which on it is read past aiohttp's reader: with smaller ones that saves nothing."""
 
 OK: Final = frozenset({200})
 STORED: Final = frozenset({200, 201, 202, 204})

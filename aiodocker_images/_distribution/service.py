@@ -395,7 +395,7 @@ class RegistryService:
         self._dependents.add(task)
 
     def pause(self, registry: str, seconds: float) -> None:
-        """Leave a registry ("registry.example:5000") alone for so many seconds, as when it asks for it.
+        """Send a registry ("registry.example:5000") nothing for `seconds`, as when it asks for a pause.
 
         Raises `InvalidReferenceError`.
         """

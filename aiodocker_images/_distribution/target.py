@@ -122,7 +122,7 @@ class RegistryTarget:
         return bool(self._candidates(digest))
 
     async def finds_blob(self, descriptor: Descriptor) -> bool:
-        """Whether a blob is there, for somebody who is not going to upload it."""
+        """Whether a blob is there, for a caller that will not upload it."""
         if self._shelf.has(self._repository.path, descriptor.digest):
             return True
         return await self._may_have_blobs() and await self.has_blob(descriptor)

@@ -69,7 +69,7 @@ class Body:
 class Request:
     """One request: where to, and over what. `headers` and `proxy_headers` may carry credentials.
 
-    `large`: what comes may be long, and is worth being read past aiohttp's reader (`_http.response_body`).
+    `large`: the body may be long, so that reading it past aiohttp's reader saves time (`_http.response_body`).
     """
 
     method: str

@@ -82,7 +82,7 @@ class _Reader(asyncio.BaseProtocol):
         return bytes(self._buffer[: self._filled])
 
     def expect(self, buffer: int, *, at_once: int | None) -> None:
-        """Let so many bytes wait to be read. `at_once`: up to so many, and not just a few, are worth a turn."""
+        """Let `buffer` bytes wait to be read. One read takes at most `at_once`; half of that wakes the reader."""
         self._most = buffer
         if at_once is not None:
             self._enough, self._read_size = at_once // 2, at_once
@@ -269,7 +269,7 @@ class StreamedResponse(GuardedResponse):
     reader: _Reader | None = None
 
     def expect(self, buffer: int, *, at_once: int | None) -> None:
-        """Let so many bytes wait to be read. `at_once`: up to so many, and not just a few, are worth a turn."""
+        """Let `buffer` bytes wait to be read. One read takes at most `at_once`; half of that wakes the reader."""
         if self.reader is not None:
             self.reader.expect(buffer, at_once=at_once)
 

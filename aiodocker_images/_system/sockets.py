@@ -18,7 +18,7 @@ def has_unix_sockets() -> bool:
 
 
 def unix_socket() -> socket.socket:
-    """Make a unix socket. Raises OSError where there are none."""
+    """Make a unix socket. Raises OSError on a platform whose Python has no unix sockets."""
     if sys.platform != "win32" and hasattr(socket, "AF_UNIX"):
         return socket.socket(socket.AF_UNIX)
     raise OSError(errno.EAFNOSUPPORT, "this platform's Python has no unix sockets")

@@ -22,7 +22,7 @@ class _Variables(Protocol):
 def home_directory(environ: _Variables | Mapping[str, str]) -> Path | None:
     """Return the user's home directory: of the environment, or else of the user database, for services have no HOME.
 
-    On Windows it is USERPROFILE, as for the docker CLI, and there is no user database to ask.
+    On Windows it is USERPROFILE, as for the docker CLI; Windows has no user database that Python could ask.
     """
     if given := environ.get("USERPROFILE" if sys.platform == "win32" else "HOME"):
         return Path(given)
